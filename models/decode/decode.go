@@ -1,0 +1,234 @@
+// Package decode turns a chunk of audio into segments with as few runs of the model as its speech allows.
+//
+// The encoder is where the time goes, so a window is encoded once, at its own length and not at Whisper's 30 s. What that
+// costs in accuracy is bought back where it is needed: guards notice a loop, a broken or an empty decode, and that window
+// alone is decoded again at full length with Whisper's temperature fallback; speech that a decode left over after its last
+// timestamp is picked up by another run that starts there. See docs/adr/0003-one-pass.md for the figures.
+//
+// The package is pure: the model is an interface, so every path is tested without weights. Functions are safe for
+// concurrent use as far as their Model is.
+package decode
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"steno/models"
+	"steno/transcript"
+)
+
+const (
+	rate = 16000 // Hz, of all PCM here
+
+	// windowSamples is the longest stretch the model sees at once: Whisper's 30 s.
+	windowSamples = 30 * rate
+)
+
+// Model is one run of the model over one window, on a decode state of its own. Implementations need not be safe for
+// concurrent use.
+type Model interface {
+	// Run encodes and decodes at most 30 s of audio once.
+	Run(ctx context.Context, w Window) (Output, error)
+	// Detect tells the language of at most 30 s of audio with its probability.
+	Detect(ctx context.Context, samples []float32, threads int) (language string, prob float64, err error)
+	// Speech gives the probability of speech for each consecutive VADFrame of samples; the last frame may be short.
+	Speech(samples []float32) ([]float32, error)
+}
+
+// Window is one run's input.
+type Window struct {
+	Samples   []float32
+	Language  string
+	Translate bool
+	Prompt    string
+	Threads   int
+	// AudioCtx is the number of encoder positions (20 ms each) to compute; 0 means all 1500.
+	AudioCtx int
+	// Fallback repeats a failed decode at rising temperatures, as Whisper does.
+	Fallback bool
+}
+
+// Output is what one run said.
+type Output struct {
+	Tokens    []Token
+	NoSpeech  float64 // probability that the window has no speech
+	Fallbacks int
+}
+
+// Token is one token of the decoder's output.
+type Token struct {
+	Kind    Kind
+	Text    string  // raw bytes; a character may be split over two tokens
+	Time    float64 // Timestamp: seconds from the window's start
+	Prob    float64
+	Logprob float64
+	At      float64 // Text: when it is spoken, seconds from the window's start; below 0 where unknown
+}
+
+// Kind of a token.
+type Kind uint8
+
+// The kinds that matter to a transcript.
+const (
+	Text Kind = iota
+	Timestamp
+	End
+)
+
+// Chunk transcribes one chunk. emit, if not nil, is called with segments as they become final, in order.
+func Chunk(ctx context.Context, m Model, r models.Request, emit func([]transcript.Segment)) (models.Result, error) {
+	d := &decoder{m: m, req: r, emit: emit, samples: toFloat(r.PCM)}
+	d.result.Language, d.result.LanguageProb = r.Language, 1
+	if err := d.run(ctx); err != nil {
+		return models.Result{}, err
+	}
+	return d.result, nil
+}
+
+// decoder is the state of one Chunk call.
+type decoder struct {
+	m       Model
+	req     models.Request
+	emit    func([]transcript.Segment)
+	samples []float32
+	speech  []span // where the VAD hears speech, in samples of the chunk
+	result  models.Result
+}
+
+func (d *decoder) run(ctx context.Context) error {
+	probs, err := d.m.Speech(d.samples)
+	if err != nil {
+		return fmt.Errorf("find speech: %w", err)
+	}
+	d.speech = speechSpans(probs, len(d.samples))
+	if d.req.Language == "auto" || d.req.DetectOnly {
+		if err := d.detect(ctx); err != nil {
+			return err
+		}
+	}
+	if d.req.DetectOnly {
+		return nil
+	}
+	if len(d.speech) == 0 {
+		d.result.Stats.NoSpeech++
+		return nil
+	}
+	end := d.speech[len(d.speech)-1].end
+	for pos := d.speech[0].start; pos < end; {
+		next, err := d.window(ctx, pos, min(pos+windowSamples, end))
+		if err != nil {
+			return err
+		}
+		pos = d.skipSilence(next)
+	}
+	return nil
+}
+
+func (d *decoder) detect(ctx context.Context) error {
+	s := d.samples
+	if len(d.speech) > 0 {
+		s = s[d.speech[0].start:]
+	}
+	lang, prob, err := d.m.Detect(ctx, s[:min(len(s), windowSamples)], d.req.Threads)
+	if err != nil {
+		return fmt.Errorf("detect language: %w", err)
+	}
+	d.result.Stats.Passes++
+	d.result.Language, d.result.LanguageProb = lang, prob
+	return nil
+}
+
+// window decodes samples[from:to] and returns where the next window starts.
+func (d *decoder) window(ctx context.Context, from, to int) (next int, err error) {
+	w := Window{
+		Samples:   d.samples[from:to],
+		Language:  d.result.Language,
+		Translate: d.req.Translate,
+		Prompt:    d.req.Prompt,
+		Threads:   d.req.Threads,
+		AudioCtx:  contextFor(to - from),
+	}
+	w.Fallback = w.AudioCtx == 0
+	out, err := d.m.Run(ctx, w)
+	if err != nil {
+		return 0, fmt.Errorf("decode window: %w", err)
+	}
+	d.count(out)
+	pieces := parse(out.Tokens, float64(to-from)/rate)
+	if w.AudioCtx != 0 && doubtful(out, pieces, to-from) != "" {
+		w.AudioCtx, w.Fallback = 0, true
+		d.result.Stats.FullSize++
+		if out, err = d.m.Run(ctx, w); err != nil {
+			return 0, fmt.Errorf("decode window at full length: %w", err)
+		}
+		d.count(out)
+		pieces = parse(out.Tokens, float64(to-from)/rate)
+	}
+	pieces = d.guard(pieces, from)
+	d.keep(pieces, out, from)
+	return d.resume(pieces, from, to), nil
+}
+
+func (d *decoder) count(out Output) {
+	d.result.Stats.Passes++
+	d.result.Stats.Fallbacks += out.Fallbacks
+}
+
+// keep appends pieces, which start at sample from, to the result.
+func (d *decoder) keep(pieces []piece, out Output, from int) {
+	offset := float64(from) / rate
+	var segs []transcript.Segment
+	for _, p := range pieces {
+		text := strings.TrimSpace(strings.ToValidUTF8(p.text, ""))
+		if text == "" {
+			continue
+		}
+		s := transcript.Segment{
+			ID:               len(d.result.Segments) + len(segs),
+			Start:            offset + p.start,
+			End:              offset + p.end,
+			Text:             text,
+			AvgLogprob:       p.avgLogprob(),
+			NoSpeechProb:     out.NoSpeech,
+			CompressionRatio: CompressionRatio(text),
+		}
+		if d.req.Words {
+			s.Words = words(p, offset)
+		}
+		segs = append(segs, s)
+	}
+	if len(segs) == 0 {
+		return
+	}
+	d.result.Segments = append(d.result.Segments, segs...)
+	if d.emit != nil {
+		d.emit(segs)
+	}
+}
+
+// resume says where the next window starts: after the window, or at the last timestamp where speech is left after it.
+func (d *decoder) resume(pieces []piece, from, to int) int {
+	if len(pieces) == 0 {
+		return to
+	}
+	last := pieces[len(pieces)-1]
+	stop := from + int(last.end*rate)
+	if last.open {
+		// The model wrote to the window's end without closing the sentence.
+		return to
+	}
+	if stop <= from+minStep || d.speechIn(stop+leftOverSlack, to) < minLeftOver {
+		return to
+	}
+	d.result.Stats.Seeks++
+	return stop
+}
+
+func toFloat(pcm []int16) []float32 {
+	f := make([]float32, len(pcm))
+	for i, v := range pcm {
+		f[i] = float32(v) / 32768
+	}
+	return f
+}

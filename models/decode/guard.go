@@ -1,0 +1,102 @@
+package decode
+
+import (
+	"bytes"
+	"compress/zlib"
+	"strings"
+)
+
+const (
+	// maxCompression is OpenAI's compression_ratio_threshold: text that packs better than this repeats itself.
+	maxCompression = 2.4
+	// minLogprob is OpenAI's logprob_threshold.
+	minLogprob = -1.0
+	// maxTokensPerSecond is more than the fastest speech has (about 7 words, 10 tokens a second), plus a constant for windows
+	// so short that a few tokens of punctuation weigh.
+	maxTokensPerSecond, freeTokens = 14, 12
+)
+
+// doubtful names what is wrong with a decode, or is empty. n is the window's length in samples.
+func doubtful(out Output, pieces []piece, n int) string {
+	var text strings.Builder
+	tokens, logprob := 0, 0.0
+	for _, p := range pieces {
+		text.WriteString(p.text)
+		tokens += p.tokens
+		logprob += p.logprob
+	}
+	switch {
+	case tokens == 0:
+		return "no text where speech was heard"
+	case len(out.Tokens) > 0 && out.Tokens[len(out.Tokens)-1].Kind == Text:
+		return "the decode did not end by itself"
+	case CompressionRatio(text.String()) > maxCompression:
+		return "the text repeats itself"
+	case repeats(pieces):
+		return "the same sentence follows itself"
+	case logprob/float64(tokens) < minLogprob:
+		return "the model is unsure"
+	case float64(tokens) > freeTokens+maxTokensPerSecond*float64(n)/rate:
+		return "more text than can be spoken"
+	}
+	return ""
+}
+
+// repeats tells whether a sentence of at least three words follows itself.
+func repeats(pieces []piece) bool {
+	for i := 1; i < len(pieces); i++ {
+		a, b := strings.TrimSpace(pieces[i-1].text), strings.TrimSpace(pieces[i].text)
+		if a != "" && strings.EqualFold(a, b) && len(strings.Fields(a)) >= 3 {
+			return true
+		}
+	}
+	return false
+}
+
+// guard drops what survived every fallback and is still no speech: a piece where the VAD heard none, and the third and later
+// of equal pieces in a row.
+func (d *decoder) guard(pieces []piece, from int) []piece {
+	kept := pieces[:0]
+	for _, p := range pieces {
+		a, b := from+int(p.start*rate), from+int(p.end*rate)
+		n := len(kept)
+		loop := n >= 2 && kept[n-1].text == p.text && kept[n-2].text == p.text
+		if loop || d.speechIn(a-leftOverSlack, b+leftOverSlack) == 0 {
+			d.result.Stats.Dropped++
+			continue
+		}
+		kept = append(kept, p)
+	}
+	return kept
+}
+
+// CompressionRatio is the length of text in bytes over its length packed by zlib, as in OpenAI's whisper/utils.py.
+func CompressionRatio(text string) float64 {
+	if text == "" {
+		return 0
+	}
+	var buf bytes.Buffer
+	z := zlib.NewWriter(&buf)
+	_, _ = z.Write([]byte(text)) // a bytes.Buffer does not fail
+	_ = z.Close()
+	return float64(len(text)) / float64(buf.Len())
+}
+
+// contextStep and contextPad size the encoder's context: a multiple of 64 positions keeps the matrix kernels on their fast
+// path, and the pad of 0.32 s gives the decoder the little silence that it takes for an end.
+const (
+	contextStep = 64
+	contextPad  = 16
+	fullContext = 1500
+	minContext  = 192
+)
+
+// contextFor is the number of encoder positions for n samples; 0 stands for the full 1500.
+func contextFor(n int) int {
+	c := (n+319)/320 + contextPad
+	c = max(minContext, (c+contextStep-1)/contextStep*contextStep)
+	if c >= fullContext {
+		return 0
+	}
+	return c
+}

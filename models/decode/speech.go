@@ -1,0 +1,76 @@
+package decode
+
+// VADFrame is the number of samples per speech probability: 32 ms at 16 kHz, what Silero's model takes.
+const VADFrame = 512
+
+const (
+	// speechOn and speechOff are Silero's own hysteresis: speech starts at 0.5 and lasts until below 0.35.
+	speechOn, speechOff = 0.5, 0.35
+	// minSpeech is the shortest sound taken for speech: 0.1 s. A click is shorter, "no" is not.
+	minSpeech = rate / 10
+	// joinGap joins stretches of speech that are less than 0.3 s apart: a breath, not a pause.
+	joinGap = rate * 3 / 10
+	// speechPad is left on both sides of speech, since a soft consonant lies below the VAD's threshold.
+	speechPad = rate * 2 / 10
+
+	// leftOverSlack is how far after the last timestamp speech may go on before it counts as left over: Whisper's timestamps
+	// and the VAD's padded ends differ by that much on clean speech.
+	leftOverSlack = speechPad + rate*3/10
+	// minLeftOver is the least speech worth another run of the model: 0.4 s, a short word.
+	minLeftOver = rate * 4 / 10
+	// minStep is the least progress of a window that lets the next one start at its last timestamp.
+	minStep = rate / 2
+)
+
+// span is a half-open range of samples.
+type span struct{ start, end int }
+
+// speechSpans turns frame probabilities into padded, sorted, disjoint spans within n samples.
+func speechSpans(probs []float32, n int) []span {
+	var spans []span
+	start := -1
+	flush := func(end int) {
+		if start >= 0 && end-start >= minSpeech {
+			spans = appendSpan(spans, span{max(0, start-speechPad), min(n, end+speechPad)})
+		}
+		start = -1
+	}
+	for i, p := range probs {
+		switch at := i * VADFrame; {
+		case start < 0 && p >= speechOn:
+			start = at
+		case start >= 0 && p < speechOff:
+			flush(at)
+		}
+	}
+	flush(n)
+	return spans
+}
+
+// appendSpan adds s, joined to the last span when they touch or nearly do.
+func appendSpan(spans []span, s span) []span {
+	if last := len(spans) - 1; last >= 0 && s.start-spans[last].end < joinGap {
+		spans[last].end = max(spans[last].end, s.end)
+		return spans
+	}
+	return append(spans, s)
+}
+
+// speechIn is the number of samples of speech in [from, to).
+func (d *decoder) speechIn(from, to int) int {
+	n := 0
+	for _, s := range d.speech {
+		n += max(0, min(s.end, to)-max(s.start, from))
+	}
+	return n
+}
+
+// skipSilence is the first sample of speech at or after pos, or the chunk's end.
+func (d *decoder) skipSilence(pos int) int {
+	for _, s := range d.speech {
+		if pos < s.end {
+			return max(pos, s.start)
+		}
+	}
+	return len(d.samples)
+}

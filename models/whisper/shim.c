@@ -1,0 +1,53 @@
+//go:build cgo
+
+#include "shim.h"
+
+#include <stdio.h>
+
+static void log_errors(enum ggml_log_level level, const char *text, void *user) {
+	(void)user;
+	if (level == GGML_LOG_LEVEL_ERROR) {
+		fputs(text, stderr);
+	}
+}
+
+void steno_quiet(void) {
+	whisper_log_set(log_errors, NULL);
+	ggml_log_set(log_errors, NULL);
+}
+
+struct whisper_context *steno_load(const char *path, bool gpu, int device, bool flash_attn, int dtw) {
+	struct whisper_context_params p = whisper_context_default_params();
+	p.use_gpu = gpu;
+	p.gpu_device = device;
+	// Flash attention and DTW exclude each other: the library would turn DTW off with only a log line.
+	p.flash_attn = flash_attn && dtw == 0;
+	p.dtw_token_timestamps = dtw != 0;
+	p.dtw_aheads_preset = (enum whisper_alignment_heads_preset)dtw;
+	return whisper_init_from_file_with_params_no_state(path, p);
+}
+
+static bool aborted(void *flag) { return atomic_load(&((steno_abort *)flag)->set) != 0; }
+
+int steno_run(struct whisper_context *ctx, struct whisper_state *state, const steno_window *w, const float *samples, int n,
+              steno_abort *abort) {
+	struct whisper_full_params p = whisper_full_default_params(WHISPER_SAMPLING_GREEDY);
+	p.n_threads = w->threads;
+	p.audio_ctx = w->audio_ctx;
+	p.language = w->language;
+	p.translate = w->translate;
+	p.initial_prompt = w->prompt;
+	p.no_context = true;
+	// One pass: everything that was decoded is kept, timestamps as tokens among the text, and no window is seeked to.
+	p.single_segment = true;
+	p.suppress_nst = true;
+	p.print_progress = false;
+	p.print_timestamps = false;
+	p.greedy.best_of = w->fallback ? 5 : 1;
+	if (!w->fallback) {
+		p.temperature_inc = 0;
+	}
+	p.abort_callback = aborted;
+	p.abort_callback_user_data = abort;
+	return whisper_full_with_state(ctx, state, p, samples, n);
+}

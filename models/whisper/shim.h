@@ -1,0 +1,31 @@
+// A narrow face of whisper.h for Go: plain values in, plain values out, and an abort flag that Go can set.
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <whisper.h>
+
+typedef struct {
+	const char *language; // ISO 639-1, never "auto"
+	const char *prompt;   // may be NULL
+	int threads;
+	int audio_ctx; // encoder positions, 0 for all
+	bool translate;
+	bool fallback; // temperature fallback
+} steno_window;
+
+// steno_abort is a flag that ends a run.
+typedef struct {
+	atomic_int set;
+} steno_abort;
+
+// steno_load reads the weights without a decode state. dtw is a whisper_alignment_heads_preset, 0 for none.
+struct whisper_context *steno_load(const char *path, bool gpu, int device, bool flash_attn, int dtw);
+
+// steno_run decodes one window of at most 30 s in one pass. abort may be set from another thread.
+int steno_run(struct whisper_context *ctx, struct whisper_state *state, const steno_window *w, const float *samples, int n,
+              steno_abort *abort);
+
+// steno_quiet lets only errors of the library through, to stderr.
+void steno_quiet(void);

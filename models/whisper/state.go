@@ -1,0 +1,146 @@
+//go:build cgo
+
+package whisper
+
+/*
+#include <stdlib.h>
+#include "shim.h"
+
+static steno_abort *flag_new(void) { return calloc(1, sizeof(steno_abort)); }
+static void flag_set(steno_abort *f, int v) { atomic_store(&f->set, v); }
+*/
+import "C"
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"unsafe"
+
+	binding "github.com/ggerganov/whisper.cpp/bindings/go"
+
+	"steno/models/decode"
+)
+
+// state is one decode state with a VAD of its own; it implements decode.Model. One goroutine uses it at a time, except
+// abort, which any may call.
+type state struct {
+	m    *Model
+	c    *C.struct_whisper_state
+	vad  *C.struct_whisper_vad_context
+	flag *C.steno_abort // set to end the run
+}
+
+func newState(m *Model) (*state, error) {
+	c := C.whisper_init_state(m.ctx)
+	if c == nil {
+		return nil, fmt.Errorf("make a decode state of %s: out of memory", m.opts.Name)
+	}
+	p := C.whisper_vad_default_context_params()
+	p.n_threads = 1
+	p.use_gpu = false
+	path := C.CString(m.opts.VADPath)
+	defer C.free(unsafe.Pointer(path))
+	vad := C.whisper_vad_init_from_file_with_params(path, p)
+	if vad == nil {
+		C.whisper_free_state(c)
+		return nil, fmt.Errorf("load voice activity model %s: the engine refused the file", m.opts.VADPath)
+	}
+	return &state{m: m, c: c, vad: vad, flag: C.flag_new()}, nil
+}
+
+func (s *state) release() {
+	C.whisper_vad_free(s.vad)
+	C.whisper_free_state(s.c)
+	C.free(unsafe.Pointer(s.flag))
+}
+
+func (s *state) abort() { C.flag_set(s.flag, 1) }
+
+// rearm clears the abort of an earlier call, unless ctx has ended already.
+func (s *state) rearm(ctx context.Context) {
+	C.flag_set(s.flag, 0)
+	if ctx.Err() != nil {
+		s.abort()
+	}
+}
+
+// Run implements decode.Model.
+func (s *state) Run(ctx context.Context, w decode.Window) (decode.Output, error) {
+	if err := ctx.Err(); err != nil {
+		return decode.Output{}, err
+	}
+	cw := C.steno_window{
+		language: C.CString(w.Language), threads: C.int(w.Threads), audio_ctx: C.int(w.AudioCtx),
+		translate: C.bool(w.Translate), fallback: C.bool(w.Fallback),
+	}
+	defer C.free(unsafe.Pointer(cw.language))
+	if w.Prompt != "" {
+		cw.prompt = C.CString(w.Prompt)
+		defer C.free(unsafe.Pointer(cw.prompt))
+	}
+	rc := C.steno_run(s.m.ctx, s.c, &cw, (*C.float)(unsafe.Pointer(unsafe.SliceData(w.Samples))), C.int(len(w.Samples)), s.flag)
+	if err := ctx.Err(); err != nil {
+		return decode.Output{}, err
+	}
+	if rc != 0 {
+		return decode.Output{}, fmt.Errorf("run the model: whisper_full returned %d", int(rc))
+	}
+	return s.output(), nil
+}
+
+// output copies the tokens of the last run.
+func (s *state) output() decode.Output {
+	var out decode.Output
+	eot, beg := s.m.lib.Whisper_token_eot(), s.m.lib.Whisper_token_beg()
+	for i := range C.whisper_full_n_segments_from_state(s.c) {
+		out.NoSpeech = float64(C.whisper_full_get_segment_no_speech_prob_from_state(s.c, i))
+		for j := range C.whisper_full_n_tokens_from_state(s.c, i) {
+			d := C.whisper_full_get_token_data_from_state(s.c, i, j)
+			t := decode.Token{Prob: float64(d.p), Logprob: float64(d.plog), At: -1}
+			switch id := binding.Token(d.id); {
+			case id >= beg:
+				t.Kind, t.Time = decode.Timestamp, float64(id-beg)*0.02
+			case id == eot:
+				t.Kind = decode.End
+			case id > eot:
+				continue
+			default:
+				t.Text = C.GoString(C.whisper_token_to_str(s.m.ctx, d.id))
+				if s.m.opts.Words {
+					t.At = float64(d.t_dtw) / 100
+				}
+			}
+			out.Tokens = append(out.Tokens, t)
+		}
+	}
+	return out
+}
+
+// Detect implements decode.Model.
+func (s *state) Detect(ctx context.Context, samples []float32, threads int) (string, float64, error) {
+	if err := ctx.Err(); err != nil {
+		return "", 0, err
+	}
+	p := (*C.float)(unsafe.Pointer(unsafe.SliceData(samples)))
+	if rc := C.whisper_pcm_to_mel_with_state(s.m.ctx, s.c, p, C.int(len(samples)), C.int(threads)); rc != 0 {
+		return "", 0, fmt.Errorf("compute the spectrogram: code %d", int(rc))
+	}
+	probs := make([]C.float, C.whisper_lang_max_id()+1)
+	id := C.whisper_lang_auto_detect_with_state(s.m.ctx, s.c, 0, C.int(threads), &probs[0])
+	if id < 0 {
+		return "", 0, fmt.Errorf("detect the language: code %d", int(id))
+	}
+	return C.GoString(C.whisper_lang_str(id)), float64(probs[id]), nil
+}
+
+// Speech implements decode.Model.
+func (s *state) Speech(samples []float32) ([]float32, error) {
+	if !bool(C.whisper_vad_detect_speech(s.vad, (*C.float)(unsafe.Pointer(unsafe.SliceData(samples))), C.int(len(samples)))) {
+		return nil, errors.New("the voice activity model failed")
+	}
+	n := int(C.whisper_vad_n_probs(s.vad))
+	probs := make([]float32, n)
+	copy(probs, unsafe.Slice((*float32)(unsafe.Pointer(C.whisper_vad_probs(s.vad))), n))
+	return probs, nil
+}

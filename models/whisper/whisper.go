@@ -1,0 +1,183 @@
+//go:build cgo
+
+// Package whisper is the only cgo of steno: a thin layer over whisper.cpp's C interface that loads weights once and runs
+// many decode states over them.
+//
+// It stands beside the project's own Go binding, which shares one state per model and has no abort, no device choice and no
+// flash attention; the binding still gives the language table and the special tokens, since its Context is the C type.
+package whisper
+
+/*
+#include <stdlib.h>
+#include "shim.h"
+*/
+import "C"
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"unsafe"
+
+	binding "github.com/ggerganov/whisper.cpp/bindings/go"
+
+	"steno/models"
+	"steno/models/decode"
+	"steno/transcript"
+)
+
+// Options say what to load and how.
+type Options struct {
+	Path    string // verified ggml file
+	SHA256  string // of that file, for Info
+	VADPath string // Silero VAD in ggml form
+	Name    string // the model's name in the registry
+	Device  string // "cpu" or "cuda:N"
+	States  int    // decodes at the same time, at least 1
+	// Words loads the model for word timestamps by DTW, which excludes flash attention.
+	Words bool
+}
+
+// Model holds weights and decode states. It is safe for concurrent use; more than Options.States calls wait.
+type Model struct {
+	opts   Options
+	ctx    *C.struct_whisper_context
+	lib    *binding.Context
+	free   chan *state // decode states not in use; nil means "not made yet"
+	done   chan struct{}
+	close  sync.Once
+	bytes  int64
+	closed error
+}
+
+var quiet = sync.OnceFunc(func() { C.steno_quiet() })
+
+// Load reads the weights. The library ends the process on some broken files: verify the checksum first.
+func Load(o Options) (*Model, error) {
+	quiet()
+	if o.States < 1 {
+		return nil, fmt.Errorf("load model %s: %d decode states, want at least 1", o.Name, o.States)
+	}
+	st, err := os.Stat(o.Path)
+	if err != nil {
+		return nil, fmt.Errorf("load model %s: %w", o.Name, err)
+	}
+	if _, err := os.Stat(o.VADPath); err != nil {
+		return nil, fmt.Errorf("load voice activity model: %w", err)
+	}
+	gpu, device, err := parseDevice(o.Device)
+	if err != nil {
+		return nil, fmt.Errorf("load model %s: %w", o.Name, err)
+	}
+	preset := 0
+	if o.Words {
+		if preset = alignmentHeads(o.Name); preset == 0 {
+			return nil, fmt.Errorf("load model %s: its alignment heads are not known, so it cannot time words", o.Name)
+		}
+	}
+	path := C.CString(o.Path)
+	defer C.free(unsafe.Pointer(path))
+	ctx := C.steno_load(path, C.bool(gpu), C.int(device), C.bool(true), C.int(preset))
+	if ctx == nil {
+		return nil, fmt.Errorf("load model %s from %s: the engine refused the file", o.Name, o.Path)
+	}
+	m := &Model{
+		opts: o, ctx: ctx, lib: (*binding.Context)(unsafe.Pointer(ctx)),
+		free: make(chan *state, o.States), done: make(chan struct{}), bytes: st.Size(),
+	}
+	for range o.States {
+		m.free <- nil
+	}
+	return m, nil
+}
+
+// Info describes the loaded model.
+func (m *Model) Info() models.Info {
+	return models.Info{
+		Model: m.opts.Name, Device: m.opts.Device, SHA256: m.opts.SHA256,
+		Multilingual: m.lib.Whisper_is_multilingual() != 0, States: m.opts.States, Bytes: m.bytes, PID: os.Getpid(),
+	}
+}
+
+// Transcribe runs a chunk on a free decode state and waits for one if need be.
+func (m *Model) Transcribe(ctx context.Context, r models.Request, emit func([]transcript.Segment)) (models.Result, error) {
+	if len(r.PCM) == 0 {
+		return models.Result{}, errors.New("transcribe: the chunk has no samples")
+	}
+	if r.Words && !m.opts.Words {
+		return models.Result{}, errors.New("transcribe: word times asked of a model that was loaded without them")
+	}
+	if r.Language != "auto" && m.lib.Whisper_lang_id(r.Language) < 0 {
+		return models.Result{}, fmt.Errorf("transcribe: %q is not a language of this model", r.Language)
+	}
+	if m.lib.Whisper_is_multilingual() == 0 {
+		if r.DetectOnly {
+			return models.Result{Language: "en", LanguageProb: 1}, nil
+		}
+		r.Language = "en"
+	}
+	s, err := m.acquire(ctx)
+	if err != nil {
+		return models.Result{}, err
+	}
+	defer func() { m.free <- s }()
+	stop := context.AfterFunc(ctx, s.abort)
+	defer stop()
+	s.rearm(ctx)
+	res, err := decode.Chunk(ctx, s, r, emit)
+	if ctx.Err() != nil {
+		return models.Result{}, ctx.Err()
+	}
+	return res, err
+}
+
+func (m *Model) acquire(ctx context.Context) (*state, error) {
+	select {
+	case s := <-m.free:
+		if s != nil {
+			return s, nil
+		}
+		s, err := newState(m)
+		if err != nil {
+			m.free <- nil
+			return nil, err
+		}
+		return s, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-m.done:
+		return nil, errors.New("the model was closed")
+	}
+}
+
+// Done is closed by Close.
+func (m *Model) Done() <-chan struct{} { return m.done }
+
+// Err is nil: a model in this process cannot die alone.
+func (m *Model) Err() error { return nil }
+
+// Close waits for decodes in flight and frees everything. Later calls do nothing.
+func (m *Model) Close() error {
+	m.close.Do(func() {
+		close(m.done)
+		for range m.opts.States {
+			if s := <-m.free; s != nil {
+				s.release()
+			}
+		}
+		C.whisper_free(m.ctx)
+	})
+	return nil
+}
+
+func parseDevice(name string) (gpu bool, index int, err error) {
+	if name == "cpu" || name == "" {
+		return false, 0, nil
+	}
+	if _, err := fmt.Sscanf(name, "cuda:%d", &index); err != nil || index < 0 {
+		return false, 0, fmt.Errorf("device %q: want cpu or cuda:N", name)
+	}
+	return true, index, nil
+}
