@@ -32,8 +32,8 @@ func doubtful(out Output, pieces []piece, n int) string {
 		return "the decode did not end by itself"
 	case CompressionRatio(text.String()) > maxCompression:
 		return "the text repeats itself"
-	case repeats(pieces):
-		return "the same sentence follows itself"
+	case repeats(text.String()):
+		return "the text says the same twice"
 	case logprob/float64(tokens) < minLogprob:
 		return "the model is unsure"
 	case float64(tokens) > freeTokens+maxTokensPerSecond*float64(n)/rate:
@@ -42,13 +42,21 @@ func doubtful(out Output, pieces []piece, n int) string {
 	return ""
 }
 
-// repeats tells whether a sentence of at least three words follows itself.
-func repeats(pieces []piece) bool {
-	for i := 1; i < len(pieces); i++ {
-		a, b := strings.TrimSpace(pieces[i-1].text), strings.TrimSpace(pieces[i].text)
-		if a != "" && strings.EqualFold(a, b) && len(strings.Fields(a)) >= 3 {
+// repeatWords is the length of a word sequence that nobody says twice within 30 s, save in songs and prayers, where a second
+// run of the model is the only price.
+const repeatWords = 6
+
+// repeats tells whether a sequence of repeatWords words occurs twice. The compression ratio alone misses a sentence that
+// comes back two or three times.
+func repeats(text string) bool {
+	words := strings.Fields(strings.ToLower(text))
+	seen := make(map[string]bool)
+	for i := 0; i+repeatWords <= len(words); i++ {
+		key := strings.Join(words[i:i+repeatWords], " ")
+		if seen[key] {
 			return true
 		}
+		seen[key] = true
 	}
 	return false
 }
