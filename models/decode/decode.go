@@ -76,9 +76,15 @@ const (
 	End
 )
 
+// Options say what the model can do.
+type Options struct {
+	// FullContext encodes every window at 30 s, for models that cannot do with less.
+	FullContext bool
+}
+
 // Chunk transcribes one chunk. emit, if not nil, is called with segments as they become final, in order.
-func Chunk(ctx context.Context, m Model, r models.Request, emit func([]transcript.Segment)) (models.Result, error) {
-	d := &decoder{m: m, req: r, emit: emit, samples: toFloat(r.PCM)}
+func Chunk(ctx context.Context, m Model, r models.Request, o Options, emit func([]transcript.Segment)) (models.Result, error) {
+	d := &decoder{m: m, req: r, opts: o, emit: emit, samples: toFloat(r.PCM)}
 	d.result.Language, d.result.LanguageProb = r.Language, 1
 	if err := d.run(ctx); err != nil {
 		return models.Result{}, err
@@ -90,6 +96,7 @@ func Chunk(ctx context.Context, m Model, r models.Request, emit func([]transcrip
 type decoder struct {
 	m       Model
 	req     models.Request
+	opts    Options
 	emit    func([]transcript.Segment)
 	samples []float32
 	speech  []span // where the VAD hears speech, in samples of the chunk
@@ -147,7 +154,9 @@ func (d *decoder) window(ctx context.Context, from, to int) (next int, err error
 		Translate: d.req.Translate,
 		Prompt:    d.req.Prompt,
 		Threads:   d.req.Threads,
-		AudioCtx:  contextFor(to - from),
+	}
+	if !d.opts.FullContext {
+		w.AudioCtx = contextFor(to - from)
 	}
 	w.Fallback = w.AudioCtx == 0
 	out, err := d.m.Run(ctx, w)

@@ -20,8 +20,7 @@ struct whisper_context *steno_load(const char *path, bool gpu, int device, bool 
 	struct whisper_context_params p = whisper_context_default_params();
 	p.use_gpu = gpu;
 	p.gpu_device = device;
-	// Flash attention and DTW exclude each other: the library would turn DTW off with only a log line.
-	p.flash_attn = flash_attn && dtw == 0;
+	p.flash_attn = flash_attn;
 	p.dtw_token_timestamps = dtw != 0;
 	p.dtw_aheads_preset = (enum whisper_alignment_heads_preset)dtw;
 	return whisper_init_from_file_with_params_no_state(path, p);

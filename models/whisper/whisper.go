@@ -38,6 +38,10 @@ type Options struct {
 	States  int    // decodes at the same time, at least 1
 	// Words loads the model for word timestamps by DTW, which excludes flash attention.
 	Words bool
+	// FlashAttention computes attention without its matrix: faster on a GPU, no gain on a CPU. It pads keys and values to a
+	// multiple of 256 and leaves there what an earlier window wrote, so that windows must then be encoded at full length
+	// (docs/adr/0003-one-pass.md).
+	FlashAttention bool
 }
 
 // Model holds weights and decode states. It is safe for concurrent use; more than Options.States calls wait.
@@ -72,6 +76,9 @@ func Load(o Options) (*Model, error) {
 		return nil, fmt.Errorf("load model %s: %w", o.Name, err)
 	}
 	preset := 0
+	if o.Words && o.FlashAttention {
+		return nil, fmt.Errorf("load model %s: word times and flash attention exclude each other", o.Name)
+	}
 	if o.Words {
 		if preset = alignmentHeads(o.Name); preset == 0 {
 			return nil, fmt.Errorf("load model %s: its alignment heads are not known, so it cannot time words", o.Name)
@@ -79,7 +86,7 @@ func Load(o Options) (*Model, error) {
 	}
 	path := C.CString(o.Path)
 	defer C.free(unsafe.Pointer(path))
-	ctx := C.steno_load(path, C.bool(gpu), C.int(device), C.bool(true), C.int(preset))
+	ctx := C.steno_load(path, C.bool(gpu), C.int(device), C.bool(o.FlashAttention), C.int(preset))
 	if ctx == nil {
 		return nil, fmt.Errorf("load model %s from %s: the engine refused the file", o.Name, o.Path)
 	}
@@ -126,7 +133,7 @@ func (m *Model) Transcribe(ctx context.Context, r models.Request, emit func([]tr
 	stop := context.AfterFunc(ctx, s.abort)
 	defer stop()
 	s.rearm(ctx)
-	res, err := decode.Chunk(ctx, s, r, emit)
+	res, err := decode.Chunk(ctx, s, r, decode.Options{FullContext: m.opts.FlashAttention}, emit)
 	if ctx.Err() != nil {
 		return models.Result{}, ctx.Err()
 	}
