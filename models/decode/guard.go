@@ -61,15 +61,20 @@ func repeats(text string) bool {
 	return false
 }
 
-// guard drops what survived every fallback and is still no speech: a piece where the VAD heard none, and the third and later
-// of equal pieces in a row.
+// unsureTokens is the length up to which a piece that the model does not believe in itself is dropped: what Whisper makes
+// up for a breath or a click is one or two words ("you", "Thank you."), and a real sentence is worth showing, doubtful or not.
+const unsureTokens = 3
+
+// guard drops what survived every fallback and is still no speech: a piece where the VAD heard none, a few words that the
+// model is unsure of, and the third and later of equal pieces in a row.
 func (d *decoder) guard(pieces []piece, from int) []piece {
 	kept := pieces[:0]
 	for _, p := range pieces {
 		a, b := from+int(p.start*rate), from+int(p.end*rate)
 		n := len(kept)
 		loop := n >= 2 && kept[n-1].text == p.text && kept[n-2].text == p.text
-		if loop || d.speechIn(a-leftOverSlack, b+leftOverSlack) == 0 {
+		unsure := p.tokens <= unsureTokens && p.avgLogprob() < minLogprob
+		if loop || unsure || d.speechIn(a-leftOverSlack, b+leftOverSlack) == 0 {
 			d.result.Stats.Dropped++
 			continue
 		}
