@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/zlib"
 	"strings"
+	"unicode"
 )
 
 const (
@@ -49,7 +50,7 @@ const repeatWords = 6
 // repeats tells whether a sequence of repeatWords words occurs twice. The compression ratio alone misses a sentence that
 // comes back two or three times.
 func repeats(text string) bool {
-	words := strings.Fields(strings.ToLower(text))
+	words := strings.FieldsFunc(strings.ToLower(text), func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) })
 	seen := make(map[string]bool)
 	for i := 0; i+repeatWords <= len(words); i++ {
 		key := strings.Join(words[i:i+repeatWords], " ")
