@@ -6,6 +6,7 @@ package models
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 
 	"steno/transcript"
 )
@@ -23,6 +24,9 @@ type Request struct {
 	Prompt     string
 	// Threads is the number of threads for this chunk, at least 1. More than 1 only pays where there is a single chunk.
 	Threads int
+	// Activity, if not nil, is to be moved by the engine while the decode moves, at least at every step of the model, so that
+	// a watchdog can tell a slow decode from a hung one. An engine that cannot leaves it alone.
+	Activity *atomic.Uint64
 }
 
 // Result is what a chunk's speech says. Times are seconds from the chunk's first sample.
