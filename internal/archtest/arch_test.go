@@ -1,0 +1,92 @@
+// Package archtest holds the import directions of ARCHITECTURE.md true.
+package archtest
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// allowed lists, for each package, the packages of ours that it may import. A package that is missing here fails the test:
+// whoever adds one decides where it stands.
+var allowed = map[string][]string{
+	"job":        {},
+	"transcript": {},
+	"gpu":        {},
+	"audio":      {"job", "transcript", "internal/proc"},
+	// The pool knows no file, no process and no C: it is tested with scripted engines.
+	"models":         {"job", "transcript", "gpu"},
+	"models/files":   {"job"},
+	"models/decode":  {"models", "transcript"},
+	"models/whisper": {"models", "models/decode", "transcript"},
+	// The engine process is handed the library by cmd/steno, so that the parent builds without cgo.
+	"models/engine": {"job", "models", "transcript", "internal/proc"},
+	// The line knows no broker, no database and no HTTP.
+	"pipeline": {"job", "transcript", "audio", "models"},
+	"queue":    {"job", "transcript"},
+	"bench":    {"job", "transcript", "internal/testmedia"},
+	// Tools for all.
+	"internal/proc":      {},
+	"internal/config":    {"job"},
+	"internal/telemetry": {},
+	"internal/testmedia": {"transcript"},
+	"internal/archtest":  {},
+}
+
+// only lists foreign imports that one package alone may have, with the reason.
+var only = map[string]string{
+	"github.com/u2takey/ffmpeg-go":                 "audio",          // it links a large SDK
+	"github.com/ggerganov/whisper.cpp/bindings/go": "models/whisper", // cgo stays in one place
+	"C": "models/whisper", // the same
+	"github.com/nats-io/nats-server/v2/server": "queue", // the embedded server doubles the binary
+	"github.com/nats-io/nats.go":               "queue", // others talk to the queue, not to the broker
+}
+
+type pkg struct {
+	ImportPath string
+	Imports    []string
+}
+
+func TestImportsPointOneWay(t *testing.T) {
+	for _, p := range list(t) {
+		name := strings.TrimPrefix(p.ImportPath, "steno/")
+		if strings.HasPrefix(name, "cmd/") {
+			continue // wires all
+		}
+		may, known := allowed[name]
+		if !known {
+			t.Errorf("package %s is not in the table of this test: say what it may import", name)
+			continue
+		}
+		for _, imp := range p.Imports {
+			if owner, owned := only[imp]; owned && owner != name {
+				t.Errorf("%s imports %s, which only %s may", name, imp, owner)
+			}
+			if ours, ok := strings.CutPrefix(imp, "steno/"); ok && !slices.Contains(may, ours) {
+				t.Errorf("%s imports %s; it may import %v", name, ours, may)
+			}
+		}
+	}
+}
+
+func list(t *testing.T) []pkg {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Imports", "steno/...").Output()
+	if err != nil {
+		t.Fatalf("list packages: %v", err)
+	}
+	var pkgs []pkg
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p pkg
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return pkgs
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		pkgs = append(pkgs, p)
+	}
+}

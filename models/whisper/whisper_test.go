@@ -1,0 +1,199 @@
+//go:build cgo
+
+package whisper_test
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"steno/internal/testmedia"
+	"steno/models"
+	"steno/models/whisper"
+	"steno/transcript"
+)
+
+func load(t *testing.T, name string, o whisper.Options) *whisper.Model {
+	t.Helper()
+	o.Path, o.VADPath = testmedia.Model(t, name), testmedia.Model(t, "silero-v6.2.0")
+	o.Name, o.Device = name, "cpu"
+	o.States = max(o.States, 1)
+	m, err := whisper.Load(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = m.Close() })
+	return m
+}
+
+// jfk is the sample as 16 kHz mono PCM: the file has that form, after a header of 44 bytes and a list chunk.
+func jfk(t *testing.T) []int16 {
+	t.Helper()
+	b, err := os.ReadFile(testmedia.Sample(t, "jfk.wav"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := strings.Index(string(b), "data") + 8
+	pcm := make([]int16, (len(b)-at)/2)
+	for i := range pcm {
+		pcm[i] = int16(binary.LittleEndian.Uint16(b[at+2*i:]))
+	}
+	return pcm
+}
+
+func text(segs []transcript.Segment) string {
+	var ts []string
+	for _, s := range segs {
+		ts = append(ts, s.Text)
+	}
+	return strings.Join(ts, " ")
+}
+
+func TestJFKWordForWord(t *testing.T) {
+	m := load(t, "base-q8_0", whisper.Options{})
+	var emitted []transcript.Segment
+	res, err := m.Transcribe(t.Context(), models.Request{PCM: jfk(t), Language: "en", Threads: 2},
+		func(s []transcript.Segment) { emitted = append(emitted, s...) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := text(res.Segments); got != testmedia.JFK {
+		t.Errorf("text %q, want %q", got, testmedia.JFK)
+	}
+	if text(emitted) != text(res.Segments) {
+		t.Errorf("emitted %q, result %q: want the same", text(emitted), text(res.Segments))
+	}
+	if res.Stats.Passes != 1 {
+		t.Errorf("%d passes, want 1", res.Stats.Passes)
+	}
+	if s := res.Segments[0]; s.AvgLogprob > 0 || s.AvgLogprob < -1 || s.CompressionRatio <= 0 || s.Start > 0.6 {
+		t.Errorf("segment %+v: want a likely one near the start", s)
+	}
+}
+
+func TestLanguageIsDetected(t *testing.T) {
+	m := load(t, "base-q8_0", whisper.Options{})
+	res, err := m.Transcribe(t.Context(), models.Request{PCM: jfk(t), Language: "auto", DetectOnly: true, Threads: 2}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.Language != "en" || res.LanguageProb < 0.9 || len(res.Segments) != 0 {
+		t.Errorf("language %s (%.2f), %d segments: want en, sure, none", res.Language, res.LanguageProb, len(res.Segments))
+	}
+}
+
+func TestWordTimes(t *testing.T) {
+	m := load(t, "base-q8_0", whisper.Options{Words: true})
+	res, err := m.Transcribe(t.Context(), models.Request{PCM: jfk(t), Language: "en", Words: true, Threads: 2}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var words []transcript.Word
+	for _, s := range res.Segments {
+		words = append(words, s.Words...)
+	}
+	if len(words) != 22 {
+		t.Fatalf("%d words, want 22", len(words))
+	}
+	// "ask" after the long pause: its place is known from the waveform to a tenth of a second.
+	if w := words[14]; w.Text != "ask" || w.Start < 8.0 || w.Start > 8.7 {
+		t.Errorf("word %+v, want ask between 8.0 and 8.7 s", w)
+	}
+	for i := 1; i < len(words); i++ {
+		if words[i].Start < words[i-1].Start {
+			t.Errorf("word %d starts before word %d", i, i-1)
+		}
+	}
+}
+
+// TestStatesAreDeterministic runs the same chunk between windows of other lengths on one state: what an earlier window left
+// in the state's buffers must not be heard (with flash attention and sized windows it was).
+func TestStatesAreDeterministic(t *testing.T) {
+	m := load(t, "tiny.en-q8_0", whisper.Options{})
+	pcm := jfk(t)
+	var first string
+	for i, n := range []int{len(pcm), len(pcm) / 3, len(pcm) * 2 / 3, len(pcm)} {
+		res, err := m.Transcribe(t.Context(), models.Request{PCM: pcm[:n], Language: "en", Threads: 1}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			first = text(res.Segments)
+		} else if n == len(pcm) && text(res.Segments) != first {
+			t.Errorf("run %d said %q, the first %q", i, text(res.Segments), first)
+		}
+	}
+}
+
+func TestStatesRunInParallel(t *testing.T) {
+	m := load(t, "tiny.en-q8_0", whisper.Options{States: 3})
+	pcm := jfk(t)
+	var wg sync.WaitGroup
+	got := make([]string, 6)
+	for i := range got {
+		wg.Go(func() {
+			res, err := m.Transcribe(t.Context(), models.Request{PCM: pcm, Language: "en", Threads: 1}, nil)
+			if err != nil {
+				t.Error(err)
+			}
+			got[i] = text(res.Segments)
+		})
+	}
+	wg.Wait()
+	for i := range got {
+		if got[i] != got[0] || got[i] == "" {
+			t.Errorf("state run %d said %q, the first %q", i, got[i], got[0])
+		}
+	}
+}
+
+func TestCancelEndsADecodeAndLeavesTheModelUsable(t *testing.T) {
+	m := load(t, "base-q8_0", whisper.Options{})
+	long := make([]int16, 0, 30*16000)
+	for len(long) < 29*16000 {
+		long = append(long, jfk(t)...)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	start := time.Now()
+	_, err := m.Transcribe(ctx, models.Request{PCM: long[:29*16000], Language: "en", Threads: 1}, nil)
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("error %v, want the deadline", err)
+	}
+	t.Logf("ended %v after the deadline", time.Since(start)-100*time.Millisecond)
+	res, err := m.Transcribe(t.Context(), models.Request{PCM: jfk(t), Language: "en", Threads: 2}, nil)
+	if err != nil || text(res.Segments) != testmedia.JFK {
+		t.Errorf("after a cancel: %q, %v", text(res.Segments), err)
+	}
+}
+
+func TestSilenceSaysNothing(t *testing.T) {
+	m := load(t, "tiny.en-q8_0", whisper.Options{})
+	for _, n := range []int{1, 100, 511, 16000, 480000} {
+		res, err := m.Transcribe(t.Context(), models.Request{PCM: make([]int16, n), Language: "en", Threads: 1}, nil)
+		if err != nil || len(res.Segments) != 0 {
+			t.Errorf("%d samples of silence: %q, %v; want nothing", n, text(res.Segments), err)
+		}
+	}
+}
+
+func TestBadRequests(t *testing.T) {
+	m := load(t, "base-q8_0", whisper.Options{})
+	for name, r := range map[string]models.Request{
+		"no samples": {Language: "en", Threads: 1},
+		"language":   {PCM: make([]int16, 16000), Language: "klingon", Threads: 1},
+		"words":      {PCM: make([]int16, 16000), Language: "en", Words: true, Threads: 1},
+	} {
+		if _, err := m.Transcribe(t.Context(), r, nil); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+	if _, err := whisper.Load(whisper.Options{Path: "/nowhere", Name: "x", States: 1}); err == nil {
+		t.Error("loaded a file that is not there")
+	}
+}
