@@ -51,14 +51,17 @@ func Harden(cmd *exec.Cmd) {
 // process (golang/go#27505), and Go ends idle-locked threads at will.
 var spawner = sync.OnceValue(func() chan<- func() {
 	work := make(chan func())
-	go func() {
-		runtime.LockOSThread()
-		for f := range work {
-			f()
-		}
-	}()
+	go spawn(work)
 	return work
 })
+
+// spawn is the one goroutine that this package leaves running. Tests that look for leaks ignore it by this name.
+func spawn(work <-chan func()) {
+	runtime.LockOSThread()
+	for f := range work {
+		f()
+	}
+}
 
 // Start starts cmd. The caller must call cmd.Wait.
 func Start(cmd *exec.Cmd) error {

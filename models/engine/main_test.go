@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 			os.Exit(role())
 		}
 	}
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("steno/internal/proc.spawner.func1.1"))
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("steno/internal/proc.spawn"))
 }
 
 var roles = map[string]func() int{
