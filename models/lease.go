@@ -43,15 +43,17 @@ func (l *Lease) Transcribe(ctx context.Context, flow string, r Request, emit fun
 	}
 	defer l.unhold()
 	e := l.entry
+	alone := true
 	if e.states != nil {
-		release, _, err := e.states.Acquire(ctx, flow)
+		release, first, err := e.states.Acquire(ctx, flow)
 		if err != nil {
 			return Result{}, fmt.Errorf("transcribe: %w", err)
 		}
 		defer release()
+		alone = first // the device's gate does not see those who wait for a state
 	}
 	want := 1
-	if e.device == gpu.CPUID {
+	if alone && e.device == gpu.CPUID {
 		want = r.Threads
 	}
 	release, width, err := l.pool.gates[e.device].AcquireWide(ctx, flow, want)

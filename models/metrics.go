@@ -51,7 +51,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		deaths:      counters("steno_engine_deaths_total", "Engines that ended by themselves.", "model"),
 
 		slots:           gauges("steno_decode_slots", "Decodes that may run at the same time.", "device"),
-		slotsInUse:      gauges("steno_decode_slots_in_use", "Decode slots held; can exceed steno_decode_slots by the extra ones.", "device"),
+		slotsInUse:      gauges("steno_decode_slots_in_use", "Decode slots held, extra ones included.", "device"),
 		slotsWaiting:    gauges("steno_decode_slots_waiting", "Decodes that wait for a slot.", "device"),
 		slotWaitSeconds: histograms("steno_decode_slot_wait_seconds", "Wait for a decode slot.", "device"),
 	}

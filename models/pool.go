@@ -121,9 +121,8 @@ type ticket struct {
 type flowKey struct{}
 
 // WithFlow names the flow, which is the job, on whose behalf Acquire is called with the context. A flow that holds a lease on
-// a model gets more of it even while others wait for its room. A caller that takes several leases, one after or within the
-// other, must have a name unless it has none at all times: one without a name never waits for a model that is in use, at the
-// cost of those who wait for its room.
+// a model gets more of it even while others wait for its room. An Acquire without a name is taken for one that may hold such
+// a lease, and so never waits for a model that is in use, at the cost of those who wait for its room: name your flows.
 func WithFlow(ctx context.Context, flow string) context.Context {
 	return context.WithValue(ctx, flowKey{}, flow)
 }
