@@ -5,7 +5,6 @@
 source "$(dirname "$0")/lib.sh"
 
 models=$build/models
-headers=$build/engine/src/models # weightless ggml files of whisper.cpp: mel filters and vocabulary
 reachable=yes
 
 # want MODEL TYPE NAME: the registry's model, its weights' type, and the registry's name of the two together.
@@ -20,8 +19,7 @@ want() {
     fi
     scripts/weights-fallback.sh
     say "converting $name"
-    bin/steno models convert "$build/ct2/$model" --type "$type" --name "$model" \
-        --vocab-from "$headers/for-tests-ggml-$model.bin" -o "$file.part"
+    bin/steno models convert "$build/ct2/$model" --type "$type" -o "$file.part"
     mv "$file.part" "$file"
 }
 
