@@ -93,6 +93,11 @@ func (s *script) fault(format string, args ...any) {
 
 func (s *script) Load(ctx context.Context, spec Spec) (Engine, error) {
 	bytes, _ := s.Estimate(spec)
+	actual := bytes
+	if s.actual != nil {
+		actual = s.actual(spec)
+		bytes = min(bytes, actual) // more than predicted is for the test to look at
+	}
 	s.take(spec.Device, bytes, 1)
 	s.mu.Lock()
 	s.loads = append(s.loads, spec)
@@ -110,14 +115,6 @@ func (s *script) Load(ctx context.Context, spec Spec) (Engine, error) {
 	if result != nil {
 		s.take(spec.Device, -bytes, -1)
 		return nil, result
-	}
-	actual := bytes
-	if s.actual != nil {
-		actual = s.actual(spec)
-	}
-	if actual < bytes {
-		s.take(spec.Device, actual-bytes, 0)
-		bytes = actual
 	}
 	e := &scriptEngine{script: s, spec: spec, bytes: bytes, done: make(chan struct{}), info: Info{
 		Model: spec.Model, Device: spec.Device, Bytes: actual, States: s.states, PID: 7,
