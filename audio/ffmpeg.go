@@ -1,0 +1,117 @@
+package audio
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os/exec"
+	"slices"
+	"strconv"
+
+	ffmpeg "github.com/u2takey/ffmpeg-go"
+
+	"steno/internal/proc"
+)
+
+// decode composes ffmpeg's arguments: the first audio stream of path through filters to 16-bit PCM on standard output.
+// ffmpeg-go builds and escapes the graph; the process is ours, since the package binds no context and loses stderr.
+func decodeArgs(path string, plan Plan, filters []filter) []string {
+	in := ffmpeg.KwArgs{
+		"protocol_whitelist": "file", "format_whitelist": formats, "max_alloc": 256 << 20,
+		// One thread: the cores belong to inference, and an audio decoder has no use for more.
+		"threads": 1,
+	}
+	if plan.MaxSeconds > 0 {
+		// One second more than is taken tells "too long" from "just fits". A bomb stops there.
+		in["t"] = strconv.FormatFloat(plan.MaxSeconds+1, 'f', 3, 64)
+	}
+	s := ffmpeg.Input("file:"+path, in).Get("a:0")
+	for _, f := range filters {
+		s = s.Filter(f.name, f.args, f.named)
+	}
+	out := s.Output("pipe:1", ffmpeg.KwArgs{"f": "s16le", "c:a": "pcm_s16le"})
+	return append([]string{"-nostdin", "-hide_banner", "-nostats"}, out.GetArgs()...)
+}
+
+// filter is one step of an audio filter chain.
+type filter struct {
+	name  string
+	args  ffmpeg.Args
+	named ffmpeg.KwArgs
+}
+
+// monoFilters come first: everything after them costs a fraction at 16 kHz mono. async and first_pts fill holes in the
+// timestamps with silence, so that a broken file does not shift what follows.
+func monoFilters() []filter {
+	return []filter{
+		{name: "aresample", args: ffmpeg.Args{strconv.Itoa(Rate)}, named: ffmpeg.KwArgs{"async": 1, "first_pts": 0}},
+		{name: "aformat", named: ffmpeg.KwArgs{"sample_fmts": "flt", "channel_layouts": "mono"}},
+	}
+}
+
+// measureFilters measure loudness and true peak on the way; the PCM that comes out is counted and its envelope taken.
+func measureFilters() []filter {
+	return append(monoFilters(), filter{name: "ebur128", named: ffmpeg.KwArgs{"peak": "true", "framelog": "verbose"}})
+}
+
+// playFilters are those of the second decode.
+func playFilters(plan Plan, gain float64) []filter {
+	switch plan.Loudness {
+	case Classic:
+		loudnorm := filter{name: "loudnorm", named: ffmpeg.KwArgs{"I": TargetLoudness, "TP": TargetPeak, "LRA": TargetRange}}
+		return append([]filter{loudnorm}, monoFilters()...)
+	case Linear:
+		return append(monoFilters(), filter{name: "volume", named: ffmpeg.KwArgs{"volume": fmt.Sprintf("%.2fdB", gain), "precision": "float"}})
+	default:
+		return monoFilters()
+	}
+}
+
+// running is an ffmpeg that writes PCM. One goroutine uses it.
+type running struct {
+	ctx    context.Context
+	cancel context.CancelFunc
+	cmd    *exec.Cmd
+	out    io.ReadCloser
+	done   func()
+}
+
+// start starts ffmpeg with args; stderr gets what it says. The caller must call wait.
+func (t Tools) start(ctx context.Context, args []string, stderr io.Writer) (*running, error) {
+	if t.Limit != nil {
+		if err := t.Limit.Acquire(ctx, 1); err != nil {
+			return nil, fmt.Errorf("wait for a free ffmpeg: %w", err)
+		}
+	}
+	r := &running{done: func() {
+		if t.Limit != nil {
+			t.Limit.Release(1)
+		}
+	}}
+	r.ctx, r.cancel = context.WithCancel(ctx)
+	r.cmd = proc.Command(r.ctx, t.FFmpeg, slices.Clone(args)...)
+	r.cmd.Env = environment()
+	r.cmd.Stderr = stderr
+	out, err := r.cmd.StdoutPipe()
+	if err == nil {
+		r.out = out
+		err = proc.Start(r.cmd)
+	}
+	if err != nil {
+		r.cancel()
+		r.done()
+		return nil, fmt.Errorf("start ffmpeg: %w", err)
+	}
+	return r, nil
+}
+
+// wait ends the process and gives everything back. stop kills it first; otherwise its output must have been read to the end.
+func (r *running) wait(stop bool) error {
+	if stop {
+		r.cancel()
+	}
+	err := proc.Explain(r.ctx, r.cmd, r.cmd.Wait())
+	r.cancel()
+	r.done()
+	return err
+}
