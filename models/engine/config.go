@@ -11,6 +11,8 @@ import (
 // Config says how to start an engine.
 type Config struct {
 	Load LoadRequest
+	// Bytes is what the engine is reckoned to take. Info().Bytes is this where the child counts less: it makes its states late.
+	Bytes int64
 	// Version of steno; both sides must have the same, or the binary was replaced under a running worker.
 	Version string
 	// Command is the child's command line. Default: this very binary with the argument "engine".

@@ -196,8 +196,12 @@ func modelFile(t testing.TB) (path, sum string) {
 	if err := os.WriteFile(path, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	h := sha256.Sum256(data)
-	return path, hex.EncodeToString(h[:])
+	return path, sumOf(data)
+}
+
+func sumOf(b []byte) string {
+	h := sha256.Sum256(b)
+	return hex.EncodeToString(h[:])
 }
 
 func testConfig(path, sum, model string) Config {
@@ -205,6 +209,7 @@ func testConfig(path, sum, model string) Config {
 		Load:    LoadRequest{Model: model, Path: path, SHA256: sum, Device: "cpu", States: 2},
 		Version: "test",
 		Command: []string{os.Args[0], "role:engine"},
+		Env:     []string{"GORACE=atexit_sleep_ms=0"}, // the race detector's exit takes a second otherwise
 		Limits:  Limits{Silence: 2 * time.Second, Stall: 3 * time.Second, Cancel: time.Second, Handshake: 10 * time.Second},
 	}
 }

@@ -107,8 +107,12 @@ func (p *Process) handshake(ctx context.Context) error {
 	p.kill(err)
 	<-p.done
 	// A child that ended first tells more than the handshake that failed for it.
-	if died := p.Err(); p.ownDeath() {
+	if died := p.Err(); p.endedByItself() {
 		return died
+	}
+	// The library tells of memory on stderr only, which is complete now.
+	if _, said := errors.AsType[*remoteError](err); said && !errors.Is(err, ErrBadFile) && memoryText.MatchString(p.tail.String()) {
+		return fmt.Errorf("%w: %w", models.ErrOutOfMemory, err)
 	}
 	return err
 }
@@ -145,6 +149,7 @@ func (p *Process) load(ctx context.Context) error {
 	if info.States < 1 || info.PID != p.cmd.Process.Pid {
 		return fmt.Errorf("%w: an engine with %d states and process id %d", ErrProtocol, info.States, info.PID)
 	}
+	info.Bytes = max(info.Bytes, p.cfg.Bytes)
 	p.slots = make(chan struct{}, info.States)
 	p.mu.Lock()
 	p.info = info
@@ -178,9 +183,6 @@ func (p *Process) await(ctx context.Context, want kind, limit time.Duration) (fr
 		msg, err := unmarshal[failure](f)
 		if err != nil {
 			return frame{}, err
-		}
-		if msg.Kind == failOther && memoryText.MatchString(p.tail.String()) {
-			msg.Kind = failMemory
 		}
 		return frame{}, msg.toError()
 	}
@@ -265,8 +267,8 @@ func (p *Process) kill(cause error) {
 	_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
 }
 
-// ownDeath tells whether the child ended without being killed here. Call it after done.
-func (p *Process) ownDeath() bool {
+// endedByItself tells whether the child ended without being killed here. Call it after done.
+func (p *Process) endedByItself() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.cause == nil
