@@ -35,7 +35,8 @@ const (
 	pieceValues = 1 << 16 // values that are converted at a time
 )
 
-// Progress is told how many of total bytes are done. It is called on the caller's goroutine, often; total never changes.
+// Progress is told how many of total bytes are done: of the download, or of the weights that are converted. It is called on the
+// caller's goroutine, often; total stays the same.
 type Progress func(done, total int64)
 
 // Convert reads the CTranslate2 folder dir (model.bin, and vocabulary.txt or vocabulary.json), as faster-whisper keeps it, and
@@ -78,7 +79,7 @@ type converter struct {
 	index  map[string]variable
 	tokens [][]byte
 	plan   []tensor
-	total  int64 // values in all tensors
+	total  int64 // bytes of weights to read
 	done   int64
 }
 
@@ -105,7 +106,7 @@ func (c *converter) open(dir string) error {
 		if err := c.check(t); err != nil {
 			return err
 		}
-		c.total += t.elements()
+		c.total += t.elements() * c.index[t.source].kind.size()
 	}
 	return nil
 }
@@ -222,7 +223,7 @@ func (c *converter) writeTensor(t tensor) error {
 		if _, err := c.w.Write(out); err != nil {
 			return err
 		}
-		c.report(int64(len(piece)) / v.kind.size())
+		c.report(int64(len(piece)))
 	}
 	return nil
 }

@@ -10,7 +10,8 @@ const (
 )
 
 // melFilters makes the filterbank of librosa.filters.mel(sr=16000, n_fft=400, n_mels=mels), Slaney's formula with area
-// normalisation, as mels rows of 201 weights. It rounds where librosa rounds, so that the values are the same bits.
+// normalisation, as mels rows of 201 weights. It rounds where librosa rounds, so that the values are the same bits as in
+// Whisper's own mel_filters.npz, down to the zero in the first place: with 128 bands it is a negative one.
 func melFilters(mels int) []float32 {
 	edges := melEdges(mels + 2)
 	filters := make([]float32, 0, mels*melBins)
@@ -22,6 +23,9 @@ func melFilters(mels int) []float32 {
 			fall := (edges[m+2] - hz) / (edges[m+2] - edges[m+1])
 			filters = append(filters, float32(float64(float32(max(0, min(rise, fall))))*norm))
 		}
+	}
+	if mels == 128 {
+		filters[0] = float32(math.Copysign(0, -1))
 	}
 	return filters
 }
