@@ -210,7 +210,7 @@ func (c *converter) writeTensor(t tensor) error {
 	n := t.elements()
 	start := v.offset + n*int64(t.part)*v.kind.size()
 	raw := make([]byte, min(n, pieceValues)*v.kind.size())
-	var out []byte
+	var out, encoded []byte
 	for at := int64(0); at < n; at += pieceValues {
 		if err := c.ctx.Err(); err != nil {
 			return err
@@ -219,7 +219,11 @@ func (c *converter) writeTensor(t tensor) error {
 		if _, err := c.src.ReadAt(piece, start+at*v.kind.size()); err != nil {
 			return err
 		}
-		out = encode(out[:0], values(piece, v.kind))
+		out = piece
+		if kind != tensorF16 || v.kind != ctFloat16 { // halves stay as they are
+			out = encode(encoded[:0], values(piece, v.kind))
+			encoded = out
+		}
 		if _, err := c.w.Write(out); err != nil {
 			return err
 		}

@@ -116,17 +116,20 @@ func TestConvertMakesThePublishedFiles(t *testing.T) {
 		name string
 		kind Type
 	}{{"base", F16}, {"base-q8_0", Q8}} {
-		h := sha256.New()
-		if err := Convert(t.Context(), h, dir, c.kind, nil); err != nil {
-			t.Fatal(err)
-		}
-		want, err := Lookup(c.name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := hex.EncodeToString(h.Sum(nil)); got != want.SHA256 {
-			t.Errorf("%s has the SHA-256 %s, want %s", c.name, got, want.SHA256)
-		}
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			h := sha256.New()
+			if err := Convert(t.Context(), h, dir, c.kind, nil); err != nil {
+				t.Fatal(err)
+			}
+			want, err := Lookup(c.name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := hex.EncodeToString(h.Sum(nil)); got != want.SHA256 {
+				t.Errorf("SHA-256 %s, want %s", got, want.SHA256)
+			}
+		})
 	}
 }
 

@@ -2,6 +2,7 @@ package files
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -104,7 +105,7 @@ func (s *Store) fetchFrom(ctx context.Context, url string, f *os.File, e Entry, 
 		if err != nil {
 			return err
 		}
-		if have > e.Size {
+		if have > e.Size || have > 0 && headError(f) != nil {
 			if err := f.Truncate(0); err != nil {
 				return err
 			}
@@ -115,6 +116,9 @@ func (s *Store) fetchFrom(ctx context.Context, url string, f *os.File, e Entry, 
 		}
 		resumed := have > 0
 		err = s.request(ctx, url, f, have, e, progress)
+		if wrong := headError(f); wrong != nil { // cheap, and before the rest of a large file comes from elsewhere
+			return errors.Join(wrong, f.Truncate(0))
+		}
 		if err == nil {
 			err = s.complete(ctx, f, e)
 		}
@@ -139,6 +143,19 @@ func (s *Store) fetchFrom(ctx context.Context, url string, f *os.File, e Entry, 
 	}
 }
 
+// headError tells what a part file is that does not begin as every model of the registry does. It knows nothing of an empty one.
+func headError(f *os.File) error {
+	head := make([]byte, 64)
+	n, _ := f.ReadAt(head, 0)
+	if head = head[:n]; n < 4 || binary.LittleEndian.Uint32(head) == magic {
+		return nil
+	}
+	if what := foreign(head); what != "" {
+		return fmt.Errorf("what it sent %s", strings.TrimSuffix(what, "."))
+	}
+	return errors.New("what it sent is not a ggml file")
+}
+
 // complete checks the whole part file, and empties it where it is not the model.
 func (s *Store) complete(ctx context.Context, f *os.File, e Entry) error {
 	sum, err := hash(ctx, f)
@@ -148,13 +165,8 @@ func (s *Store) complete(ctx context.Context, f *os.File, e Entry) error {
 	if sum == e.SHA256 {
 		return nil
 	}
-	head := make([]byte, 64)
-	n, _ := f.ReadAt(head, 0)
 	if err := f.Truncate(0); err != nil {
 		return err
-	}
-	if what := foreign(head[:n]); what != "" {
-		return fmt.Errorf("%w: what it sent %s", errStart, what)
 	}
 	return fmt.Errorf("%w: it has the SHA-256 %s, not %s", errStart, sum, e.SHA256)
 }
@@ -193,7 +205,7 @@ func (s *Store) request(ctx context.Context, url string, f *os.File, have int64,
 		n, err := resp.Body.Read(buf)
 		stall.Reset(s.cfg.Stall)
 		if have+int64(n) > e.Size {
-			return fmt.Errorf("it sends more than the %d bytes of the model", e.Size)
+			return errors.Join(fmt.Errorf("it sends more than the %d bytes of the model", e.Size), f.Truncate(0))
 		}
 		if _, err := f.WriteAt(buf[:n], have); err != nil {
 			return writeError(s.cfg.Dir, err)

@@ -24,10 +24,12 @@ func appendQ8(dst []byte, x []float32) []byte {
 		if scale != 0 {
 			inverse = 1 / scale
 		}
-		dst = binary.LittleEndian.AppendUint16(dst, toHalf(scale))
-		for _, v := range x[:blockValues] {
-			dst = append(dst, byte(int8(math.Round(float64(v*inverse)))))
+		var block [blockBytes]byte
+		binary.LittleEndian.PutUint16(block[:], toHalf(scale))
+		for i, v := range x[:blockValues] {
+			block[2+i] = byte(int8(math.Round(float64(v * inverse))))
 		}
+		dst = append(dst, block[:]...)
 	}
 	return dst
 }
