@@ -1,0 +1,93 @@
+package pipeline
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"steno/models"
+	"steno/transcript"
+)
+
+// Metrics are the pipeline's collectors. Safe for concurrent use.
+type Metrics struct {
+	stage     *prometheus.HistogramVec
+	audio     prometheus.Counter
+	realtime  prometheus.Histogram
+	chunks    *prometheus.CounterVec
+	chunkTime prometheus.Histogram
+	inFlight  prometheus.Gauge
+	passes    *prometheus.CounterVec
+	retries   prometheus.Counter
+	starts    *prometheus.CounterVec
+}
+
+// NewMetrics makes the collectors and registers them with reg, unless it is nil.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	seconds := []float64{.05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600}
+	m := &Metrics{
+		stage: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "steno_stage_duration_seconds", Help: "Time a job spent in a stage.", Buckets: seconds,
+			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 160, NativeHistogramMinResetDuration: time.Hour,
+		}, []string{"stage"}),
+		audio: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "steno_audio_processed_seconds_total", Help: "Audio of finished jobs, by its own clock.",
+		}),
+		realtime: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "steno_realtime_factor", Help: "Seconds of audio per second of work, per finished job.",
+			Buckets: []float64{.25, .5, 1, 2, 4, 8, 16, 32, 64, 128, 256, 500},
+		}),
+		chunks: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "steno_chunks_total", Help: "Chunks by where their result came from: computed, or reused from an earlier attempt.",
+		}, []string{"source"}),
+		chunkTime: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "steno_chunk_duration_seconds", Help: "Time to transcribe one chunk, waiting for a decode slot included.",
+			Buckets: seconds,
+		}),
+		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "steno_chunks_in_flight", Help: "Chunks in memory, waiting or being decoded.",
+		}),
+		passes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "steno_decode_passes_total",
+			Help: "Runs of the model, and of those the repeated ones: full_size after a guard spoke, seek for speech left over.",
+		}, []string{"kind"}),
+		retries: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "steno_chunk_engine_deaths_total", Help: "Chunks whose engine died under them.",
+		}),
+		starts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "steno_job_starts_total", Help: "Finished jobs by whether they waited for their model to load.",
+		}, []string{"start"}),
+	}
+	for _, source := range []string{"computed", "reused"} {
+		m.chunks.WithLabelValues(source)
+	}
+	if reg != nil {
+		reg.MustRegister(m.stage, m.audio, m.realtime, m.chunks, m.chunkTime, m.inFlight, m.passes, m.retries, m.starts)
+	}
+	return m
+}
+
+// finished counts a job that ended well.
+func (m *Metrics) finished(t transcript.Transcript) {
+	m.audio.Add(t.Duration)
+	if t.Timings.Total > 0 {
+		m.realtime.Observe(t.Duration / t.Timings.Total)
+	}
+	start := "warm"
+	if t.ColdStart {
+		start = "cold"
+	}
+	m.starts.WithLabelValues(start).Inc()
+}
+
+// computed counts a chunk that was decoded.
+func (m *Metrics) computed(r models.Request, res models.Result, took time.Duration) {
+	m.passes.WithLabelValues("all").Add(float64(res.Stats.Passes))
+	m.passes.WithLabelValues("full_size").Add(float64(res.Stats.FullSize))
+	m.passes.WithLabelValues("seek").Add(float64(res.Stats.Seeks))
+	if r.DetectOnly {
+		return
+	}
+	m.chunks.WithLabelValues("computed").Inc()
+	m.chunkTime.Observe(took.Seconds())
+}

@@ -1,0 +1,225 @@
+// Package pipeline is the main line: one recording in, one transcript out.
+//
+//	probe → plan → prepare → split → transcribe (bounded fan-out) → merge
+//
+// The order is fixed and the types between the stages are plain; a Stage is a name that gives a step its timing, its log
+// line and its error, not an interface. The package knows no broker, no database and no HTTP: the queue and the command
+// line both hand it a file and get a transcript.
+package pipeline
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"steno/audio"
+	"steno/job"
+	"steno/models"
+	"steno/transcript"
+)
+
+// Pool lends loaded models; *models.Pool is one.
+type Pool interface {
+	Acquire(ctx context.Context, spec models.Spec) (*models.Lease, error)
+}
+
+// ChunkStore keeps finished chunks until the job is recorded, so that work is never done twice. Implementations must be
+// safe for concurrent use.
+type ChunkStore interface {
+	Get(ctx context.Context, key string) (data []byte, found bool, err error)
+	Put(ctx context.Context, key string, data []byte) error
+}
+
+// Config is what a Runner needs. Tools and Pool are required.
+type Config struct {
+	Tools audio.Tools
+	Pool  Pool
+	// ChunksInFlight bounds the chunks of one job in memory and in decode. Default 4: what a decode state per core of the
+	// smallest machine takes with one chunk waiting for each.
+	ChunksInFlight int
+	// Threads is the most threads one chunk may use when it is alone on the machine. Default 1.
+	Threads int
+	// MaxDuration is the longest audio taken. Default 24 h.
+	MaxDuration time.Duration
+	Metrics     *Metrics     // nil: not measured
+	Log         *slog.Logger // nil: slog.Default
+}
+
+// WithDefaults returns c with every empty field set to its documented default.
+func (c Config) WithDefaults() Config {
+	if c.ChunksInFlight == 0 {
+		c.ChunksInFlight = 4
+	}
+	if c.Threads == 0 {
+		c.Threads = 1
+	}
+	if c.MaxDuration == 0 {
+		c.MaxDuration = 24 * time.Hour
+	}
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	if c.Metrics == nil {
+		c.Metrics = NewMetrics(nil)
+	}
+	return c
+}
+
+// Runner runs jobs. It is safe for concurrent use: each Run has its own state.
+type Runner struct{ cfg Config }
+
+// New makes a Runner.
+func New(cfg Config) *Runner { return &Runner{cfg: cfg.WithDefaults()} }
+
+// Input is one job with its audio on local disk.
+type Input struct {
+	Job  job.Job
+	Path string // absolute
+	// QueueWait is how long the job waited before Run, for the timings.
+	QueueWait time.Duration
+	// Chunks keeps finished chunks over a restart; nil keeps none.
+	Chunks ChunkStore
+	// OnProgress and OnSegments may be nil. They are called one at a time and must not block. OnSegments gets the segments of
+	// a chunk as soon as it is done, in source time; chunks may be out of order.
+	OnProgress func(job.Progress)
+	OnSegments func([]transcript.Segment)
+}
+
+// run is the state of one Run call.
+type run struct {
+	*Runner
+	in     Input
+	params job.Params
+	log    *slog.Logger
+	times  times
+	report *reporter
+
+	info   audio.Info
+	plan   audio.Plan
+	stream *audio.Stream
+	held   *models.Lease // keeps the model loaded while the job runs
+	cold   bool
+	key    chunkKey
+	reused int
+	warns  []string
+}
+
+// Run turns one recording into a transcript. An error is a *job.Error, or the context's when it ended. Everything that Run
+// started has ended when it returns.
+func (r *Runner) Run(ctx context.Context, in Input) (transcript.Transcript, error) {
+	start := time.Now()
+	j := &run{
+		Runner: r, in: in, params: in.Job.Params.WithDefaults(),
+		log: r.cfg.Log.With("job", in.Job.ID, "file", in.Job.FileName),
+	}
+	j.times.set(job.StageQueue, in.QueueWait)
+	j.report = &reporter{progress: in.OnProgress, segments: in.OnSegments}
+	t, err := j.line(ctx)
+	if err != nil {
+		if ctx.Err() != nil {
+			return transcript.Transcript{}, context.Cause(ctx)
+		}
+		return transcript.Transcript{}, job.AsError(err)
+	}
+	t.Timings = j.times.timings(time.Since(start))
+	r.cfg.Metrics.finished(t)
+	j.log.Info("transcribed", "audio_seconds", t.Duration, "seconds", t.Timings.Total, "segments", len(t.Segments),
+		"chunks", t.Chunks, "chunks_reused", t.ChunksReused, "language", t.Language, "cold", t.ColdStart)
+	return t, nil
+}
+
+func (j *run) line(ctx context.Context) (transcript.Transcript, error) {
+	if j.params.Diarize {
+		return transcript.Transcript{}, job.Errorf(job.Input, "NOT_SUPPORTED",
+			"diarization is not built yet: submit the job without it")
+	}
+	if err := j.stage(ctx, job.StageProbe, func(ctx context.Context) (err error) {
+		j.info, err = audio.Probe(ctx, j.cfg.Tools, j.in.Path)
+		return err
+	}); err != nil {
+		return transcript.Transcript{}, err
+	}
+	if err := j.stage(ctx, job.StagePlan, func(context.Context) (err error) {
+		j.plan, err = audio.NewPlan(j.info, audio.WantFrom(j.params), j.resources())
+		return err
+	}); err != nil {
+		return transcript.Transcript{}, err
+	}
+	if err := j.prepareAndLoad(ctx); err != nil {
+		return transcript.Transcript{}, err
+	}
+	defer j.close()
+	parts, lang, err := j.transcribe(ctx)
+	if err != nil {
+		return transcript.Transcript{}, err
+	}
+	return j.merge(ctx, parts, lang)
+}
+
+func (j *run) resources() audio.Resources {
+	return audio.Resources{Slots: j.cfg.ChunksInFlight, MaxDuration: j.cfg.MaxDuration}
+}
+
+// prepareAndLoad measures the audio while the model loads: neither needs the other.
+func (j *run) prepareAndLoad(ctx context.Context) error {
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		return j.stage(gctx, job.StageLoad, func(context.Context) (err error) {
+			// The lease outlives the group, whose context ends with it.
+			j.held, err = j.cfg.Pool.Acquire(ctx, j.spec())
+			return err
+		})
+	})
+	g.Go(func() error {
+		return j.stage(gctx, job.StagePrepare, func(context.Context) (err error) {
+			j.stream, err = audio.Prepare(ctx, j.cfg.Tools, j.in.Path, j.info, j.plan)
+			return err
+		})
+	})
+	if err := g.Wait(); err != nil {
+		j.close()
+		return err
+	}
+	j.cold = j.held.Cold()
+	j.key = newChunkKey(j.in.Job, j.params, j.held.Info(), j.plan)
+	j.warns = append(j.warns, j.stream.Measurement().Warnings...)
+	return nil
+}
+
+func (j *run) spec() models.Spec {
+	return models.Spec{Model: j.params.Model, Words: j.params.Words}
+}
+
+func (j *run) close() {
+	if j.stream != nil {
+		_ = j.stream.Close() // the error of a stream that ended early says nothing new
+	}
+	if j.held != nil {
+		j.held.Release()
+	}
+}
+
+func (j *run) merge(ctx context.Context, parts []transcript.Part, lang language) (transcript.Transcript, error) {
+	tl := j.stream.Timeline()
+	t := transcript.Transcript{
+		Language: lang.code, LanguageProb: lang.prob, Duration: audio.Seconds(tl.Total),
+		Model: j.held.Info().Model, Device: j.held.Info().Device, Task: string(j.params.Task),
+		ColdStart: j.cold, Chunks: len(parts), ChunksReused: j.reused, Plan: j.plan.Choices, Warnings: j.warns,
+	}
+	err := j.stage(ctx, job.StageMerge, func(context.Context) (err error) {
+		t.Segments, err = transcript.Merge(parts, pauses(tl))
+		t.Text = transcript.Text(t.Segments)
+		return err
+	})
+	return t, err
+}
+
+func pauses(tl audio.Timeline) []transcript.Pause {
+	ps := make([]transcript.Pause, len(tl.Pauses))
+	for i, s := range tl.Pauses {
+		ps[i] = transcript.Pause{Start: audio.Seconds(s.Start), End: audio.Seconds(s.End)}
+	}
+	return ps
+}

@@ -1,0 +1,114 @@
+package pipeline
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"steno/job"
+	"steno/transcript"
+)
+
+// stage runs one step under its name: it times it, tells the user where the job is, and logs how it ended.
+func (j *run) stage(ctx context.Context, name job.Stage, f func(context.Context) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	start := time.Now()
+	if name != job.StageLoad { // it overlaps StagePrepare, which is what the user should see
+		j.report.stage(name)
+	}
+	err := f(ctx)
+	took := time.Since(start)
+	j.times.add(name, took)
+	j.cfg.Metrics.stage.WithLabelValues(string(name)).Observe(took.Seconds())
+	j.log.Debug("stage", "stage", name, "seconds", took.Seconds(), "error", err)
+	return err
+}
+
+// times are the seconds of each stage. Safe for concurrent use.
+type times struct {
+	mu sync.Mutex
+	d  map[job.Stage]time.Duration
+}
+
+func (t *times) set(s job.Stage, d time.Duration) { t.add(s, d) }
+
+func (t *times) add(s job.Stage, d time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.d == nil {
+		t.d = make(map[job.Stage]time.Duration)
+	}
+	t.d[s] += d
+}
+
+func (t *times) timings(total time.Duration) transcript.Timings {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := func(st job.Stage) float64 { return t.d[st].Seconds() }
+	return transcript.Timings{
+		QueueWait: s(job.StageQueue), Probe: s(job.StageProbe), Plan: s(job.StagePlan), Prepare: s(job.StagePrepare),
+		Split: s(job.StageSplit), ModelLoad: s(job.StageLoad), Transcribe: s(job.StageTranscribe),
+		Merge: s(job.StageMerge), Total: total.Seconds(),
+	}
+}
+
+// reporter tells the user how far a job is, one call at a time. Safe for concurrent use.
+type reporter struct {
+	progress func(job.Progress)
+	segments func([]transcript.Segment)
+
+	mu       sync.Mutex
+	now      job.Progress
+	speech   float64 // seconds of speech to transcribe
+	finished float64 // of those, done
+}
+
+func (r *reporter) lock(f func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f()
+}
+
+func (r *reporter) stage(s job.Stage) {
+	r.lock(func() {
+		r.now.Stage = s
+		r.tell()
+	})
+}
+
+// expect sets what there is to do, in seconds of speech and of the whole source.
+func (r *reporter) expect(speech, total float64) {
+	r.lock(func() {
+		r.speech, r.now.Total = speech, total
+		r.tell()
+	})
+}
+
+// chunk counts a finished chunk and hands out its segments in source time.
+func (r *reporter) chunk(p transcript.Part) {
+	r.lock(func() {
+		r.finished += p.End - p.Start
+		if r.speech > 0 {
+			r.now.Done = min(1, r.finished/r.speech) * r.now.Total
+		}
+		r.tell()
+		if r.segments == nil || len(p.Segments) == 0 {
+			return
+		}
+		segs := make([]transcript.Segment, len(p.Segments))
+		for i, s := range p.Segments {
+			s.Start, s.End, s.Words = s.Start+p.Start, s.End+p.Start, nil
+			segs[i] = s
+		}
+		r.segments(segs)
+	})
+}
+
+// tell must be called with mu held.
+func (r *reporter) tell() {
+	if r.progress != nil {
+		r.progress(r.now)
+	}
+}

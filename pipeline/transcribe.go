@@ -1,0 +1,230 @@
+package pipeline
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"steno/audio"
+	"steno/job"
+	"steno/models"
+	"steno/transcript"
+)
+
+// language is what the job is spoken in.
+type language struct {
+	code string
+	prob float64
+}
+
+const (
+	// sureLanguage ends the search for the language: below it the next chunk is heard too.
+	sureLanguage = 0.5
+	// maxDetect chunks are heard at most; the likeliest answer is taken then.
+	maxDetect = 3
+)
+
+// transcribe splits the stream and fans the chunks out. The first hard error cancels the rest.
+func (j *run) transcribe(ctx context.Context) ([]transcript.Part, language, error) {
+	lang := language{code: j.params.Language, prob: 1}
+	if !j.held.Info().Multilingual {
+		lang.code = "en"
+	}
+	var mu sync.Mutex
+	var parts []transcript.Part
+	err := j.stage(ctx, job.StageTranscribe, func(ctx context.Context) error {
+		split := audio.Split(j.stream, j.plan)
+		head, err := j.heads(ctx, split, &lang)
+		if err != nil {
+			return err
+		}
+		j.report.expect(speech(j.stream.Timeline()), audio.Seconds(j.stream.Timeline().Total))
+		g, gctx := errgroup.WithContext(ctx)
+		// The limit bounds memory: a chunk is read from the decoder only when a worker is free to take it.
+		g.SetLimit(j.cfg.ChunksInFlight)
+		for {
+			chunk, err := j.next(gctx, split, &head)
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				return first(g.Wait(), err)
+			}
+			g.Go(func() error {
+				part, err := j.chunk(gctx, chunk, lang)
+				if err != nil {
+					return err
+				}
+				mu.Lock()
+				parts = append(parts, part)
+				mu.Unlock()
+				return nil
+			})
+		}
+		return g.Wait()
+	})
+	return parts, lang, err
+}
+
+// first prefers the error that cancelled the group over the cancellation that followed from it.
+func first(cause, err error) error {
+	if cause != nil {
+		return cause
+	}
+	return err
+}
+
+// heads finds the language, where it is not known, in the first chunks, and returns the chunks that it took from split.
+func (j *run) heads(ctx context.Context, split *audio.Splitter, lang *language) (head []audio.Chunk, err error) {
+	if lang.code != "auto" {
+		return nil, nil
+	}
+	best := language{code: "en"}
+	for range maxDetect {
+		chunk, err := j.next(ctx, split, nil)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		head = append(head, chunk)
+		res, err := j.decode(ctx, chunk, models.Request{PCM: chunk.PCM, Language: "auto", DetectOnly: true, Threads: j.cfg.Threads}, "lang")
+		if err != nil {
+			return nil, err
+		}
+		if res.LanguageProb > best.prob {
+			best = language{res.Language, res.LanguageProb}
+		}
+		if best.prob >= sureLanguage {
+			break
+		}
+	}
+	*lang = best
+	return head, nil
+}
+
+// next takes a chunk from head if there is one, else from split.
+func (j *run) next(ctx context.Context, split *audio.Splitter, head *[]audio.Chunk) (audio.Chunk, error) {
+	if head != nil && len(*head) > 0 {
+		c := (*head)[0]
+		*head = (*head)[1:]
+		return c, nil
+	}
+	start := time.Now()
+	defer func() { j.times.add(job.StageSplit, time.Since(start)) }()
+	return split.Next(ctx)
+}
+
+// chunk transcribes one chunk and reports it.
+func (j *run) chunk(ctx context.Context, c audio.Chunk, lang language) (transcript.Part, error) {
+	j.cfg.Metrics.inFlight.Inc()
+	defer j.cfg.Metrics.inFlight.Dec()
+	res, err := j.decode(ctx, c, models.Request{
+		PCM:       c.PCM,
+		Language:  lang.code,
+		Translate: j.params.Task == job.Translate,
+		Words:     j.params.Words,
+		Prompt:    j.params.Prompt,
+		Threads:   j.threads(c),
+	}, lang.code)
+	if err != nil {
+		return transcript.Part{}, err
+	}
+	part := transcript.Part{
+		Index: c.Index, Start: audio.Seconds(c.Span.Start), End: audio.Seconds(c.Span.End), Segments: res.Segments,
+	}
+	j.report.chunk(part)
+	return part, nil
+}
+
+// threads is 1 unless the chunk is the only one of its job: states in parallel beat threads within one (docs/adr/0003).
+func (j *run) threads(c audio.Chunk) int {
+	if speech(j.stream.Timeline()) > audio.Seconds(c.Span.Len())+0.001 {
+		return 1
+	}
+	return j.cfg.Threads
+}
+
+// decode gives the kept result of a chunk, or computes and keeps it.
+func (j *run) decode(ctx context.Context, c audio.Chunk, r models.Request, variant string) (models.Result, error) {
+	key := j.key.of(c.Span, variant)
+	if j.in.Chunks != nil {
+		data, found, err := j.in.Chunks.Get(ctx, key)
+		if err != nil {
+			return models.Result{}, job.Errorf(job.Transient, "CHUNK_STORE", "read kept chunk %d: %w", c.Index, err)
+		}
+		var res models.Result
+		if found && json.Unmarshal(data, &res) == nil {
+			if !r.DetectOnly {
+				j.report.lock(func() { j.reused++ })
+				j.cfg.Metrics.chunks.WithLabelValues("reused").Inc()
+			}
+			return res, nil
+		}
+	}
+	res, err := j.compute(ctx, c, r)
+	if err != nil || j.in.Chunks == nil {
+		return res, err
+	}
+	data, err := json.Marshal(res)
+	if err != nil {
+		return models.Result{}, fmt.Errorf("encode chunk %d: %w", c.Index, err)
+	}
+	if err := j.in.Chunks.Put(ctx, key, data); err != nil {
+		return models.Result{}, job.Errorf(job.Transient, "CHUNK_STORE", "keep chunk %d: %w", c.Index, err)
+	}
+	return res, nil
+}
+
+// chunkAttempts is how often a chunk meets an engine: a second death on the same chunk makes it poison.
+const chunkAttempts = 2
+
+func (j *run) compute(ctx context.Context, c audio.Chunk, r models.Request) (models.Result, error) {
+	for attempt := 1; ; attempt++ {
+		start := time.Now()
+		res, err := j.once(ctx, r)
+		if err == nil {
+			j.cfg.Metrics.computed(r, res, time.Since(start))
+			return res, nil
+		}
+		if ctx.Err() != nil {
+			return models.Result{}, ctx.Err()
+		}
+		if !errors.Is(err, models.ErrEngineDied) {
+			return models.Result{}, err
+		}
+		j.log.Warn("engine died under a chunk", "chunk", c.Index, "attempt", attempt, "error", err)
+		j.cfg.Metrics.retries.Inc()
+		if attempt == chunkAttempts {
+			return models.Result{}, job.Errorf(job.Engine, "ENGINE_CRASH",
+				"the engine died %d times on the audio from %.1f s to %.1f s: report it with this file (%w)",
+				attempt, audio.Seconds(c.Span.Start), audio.Seconds(c.Span.End), err)
+		}
+	}
+}
+
+// once runs the request on whatever engine holds the model now.
+func (j *run) once(ctx context.Context, r models.Request) (models.Result, error) {
+	lease, err := j.cfg.Pool.Acquire(ctx, j.spec())
+	if err != nil {
+		return models.Result{}, err
+	}
+	defer lease.Release()
+	return lease.Transcribe(ctx, string(j.in.Job.ID), r, nil)
+}
+
+// speech is the number of seconds that will be transcribed.
+func speech(tl audio.Timeline) float64 {
+	var n int64
+	for _, s := range tl.Speech {
+		n += s.Len()
+	}
+	return audio.Seconds(n)
+}
