@@ -194,9 +194,13 @@ func TestConvertRefuses(t *testing.T) {
 		says string
 	}{
 		{name: "no folder", in: os.RemoveAll, says: "no such file"},
-		{name: "no vocabulary", in: func(dir string) error { return os.Remove(filepath.Join(dir, "vocabulary.txt")) }, says: "vocabulary.json"},
-		{name: "cut off", in: func(dir string) error { return os.Truncate(filepath.Join(dir, "model.bin"), 50000) }, says: "unexpected EOF"},
-		{name: "empty", in: func(dir string) error { return os.Truncate(filepath.Join(dir, "model.bin"), 0) }, says: "EOF"},
+		{name: "no vocabulary", says: "vocabulary.json", in: func(dir string) error {
+			return os.Remove(filepath.Join(dir, "vocabulary.txt"))
+		}},
+		{name: "cut off", says: "unexpected EOF", in: func(dir string) error {
+			return os.Truncate(filepath.Join(dir, "model.bin"), 50000)
+		}},
+		{name: "empty", says: "EOF", in: func(dir string) error { return os.Truncate(filepath.Join(dir, "model.bin"), 0) }},
 		{name: "another model", with: func(m *ct2Model) { m.spec = "TransformerSpec" }, says: "TransformerSpec"},
 		{name: "a future version", with: func(m *ct2Model) { m.version = 99 }, says: "version is 99"},
 		{name: "quantised", says: "is quantised", with: func(m *ct2Model) {

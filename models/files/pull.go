@@ -31,7 +31,8 @@ func (s *Store) Pull(ctx context.Context, name string, progress Progress) (Entry
 		return Entry{}, err
 	}
 	if e.Repo == "" {
-		return Entry{}, job.Errorf(job.Input, "MODEL_LOCAL", "the model %s was made here and is nowhere to pull: convert it again.", e.Name)
+		return Entry{}, job.Errorf(job.Input, "MODEL_LOCAL",
+			"the model %s was made here and is nowhere to pull: convert it again.", e.Name)
 	}
 	if progress == nil {
 		progress = func(int64, int64) {}

@@ -228,7 +228,8 @@ func TestResolve(t *testing.T) {
 	}{
 		{name: "the preferred type", have: []string{"base", "base-q8_0"}, ask: "base", prefer: []Type{Q8}, want: "base-q8_0",
 			reason: "q8_0 is preferred"},
-		{name: "only as named", have: []string{"base"}, ask: "whisper-base", prefer: []Type{Q8}, want: "base", reason: "no preferred type"},
+		{name: "only as named", have: []string{"base"}, ask: "whisper-base", prefer: []Type{Q8}, want: "base",
+			reason: "no preferred type"},
 		{name: "no preference", have: []string{"base", "base-q8_0"}, ask: "base", want: "base", reason: "base is here"},
 		{name: "second choice", have: []string{"turbo-q5_0"}, ask: "turbo", prefer: []Type{Q8, "q5_0"}, want: "large-v3-turbo-q5_0",
 			reason: "q5_0 is preferred"},
@@ -321,7 +322,9 @@ func TestRecordsCannotMislead(t *testing.T) {
 	}
 	sum := strings.Repeat("00", 32)
 	forge("ggml-base.bin.json", Entry{Name: "base", Size: 1, SHA256: sum})
-	forge("ggml-mine.bin.json", Entry{Name: "mine", File: "../../etc/passwd", Size: 1, SHA256: sum, Repo: "x", Model: "y", Type: "z"})
+	forge("ggml-mine.bin.json", Entry{
+		Name: "mine", File: "../../etc/passwd", Size: 1, SHA256: sum, Repo: "x", Model: "y", Type: "z",
+	})
 	forge("ggml-other.bin.json", Entry{Name: "mine", Size: 1, SHA256: sum})
 	forge("ggml-nosum.bin.json", Entry{Name: "nosum", Size: 1})
 	write(t, filepath.Join(s.cfg.Dir, "ggml-broken.bin.json"), []byte("{"))
