@@ -124,7 +124,8 @@ func sizeOf(path string) int64 {
 }
 
 // Resolve chooses the file for a model by what is on the disk: of the types in prefer, in their order, the first that is
-// there, and else the model as it is named. A name that tells its type is never changed. The reason is one for people.
+// there, and else the model as it is named. A name that tells its type is never changed. The reason is one for people. Files are
+// judged by their size: Verify what was chosen before it is loaded.
 //
 // On a CPU prefer q8_0: it is faster and needs half the memory, at a third of a point of word error rate at most.
 func (s *Store) Resolve(name string, prefer []Type) (e Entry, reason string, err error) {
@@ -133,28 +134,35 @@ func (s *Store) Resolve(name string, prefer []Type) (e Entry, reason string, err
 		return Entry{}, "", err
 	}
 	if asked.Type != F16 {
-		return asked, fmt.Sprintf("%s was asked for by its type", asked.Name), s.missing(asked)
+		return asked, asked.Name + " was asked for by its type", s.missing(asked)
 	}
+	var choices []Entry
 	for _, t := range prefer {
-		e, err := s.Entry(joinName(asked.Model, t))
-		if err == nil && s.present(e) {
-			return e, fmt.Sprintf("%s is here, and %s is preferred", e.Name, t), nil
+		if e, err := s.Entry(joinName(asked.Model, t)); err == nil {
+			choices = append(choices, e)
+		}
+	}
+	for _, e := range choices {
+		if s.present(e) {
+			return e, fmt.Sprintf("%s is here, and %s is preferred", e.Name, e.Type), nil
 		}
 	}
 	if s.present(asked) {
-		return asked, fmt.Sprintf("%s is here, and no preferred type of it", asked.Name), nil
+		return asked, asked.Name + " is here, and no preferred type of it", nil
 	}
-	for _, t := range prefer { // name what would be best to have
-		if e, err := s.Entry(joinName(asked.Model, t)); err == nil {
-			return Entry{}, "", s.missing(e)
+	choices = append(choices, asked)
+	for _, e := range choices {
+		if s.missing(e) == nil {
+			return e, e.Name + " is here, but not whole", nil
 		}
 	}
-	return Entry{}, "", s.missing(asked)
+	return Entry{}, "", s.missing(choices[0])
 }
 
+// missing is the error for a model without a file; a file that is broken is for Verify to name.
 func (s *Store) missing(e Entry) error {
 	if _, err := os.Stat(s.path(e)); err == nil || !errors.Is(err, fs.ErrNotExist) {
-		return nil // present, or broken in a way that Verify names
+		return nil
 	}
 	if e.Repo == "" {
 		return job.Errorf(job.Internal, "MODEL_MISSING", "the file of model %s is gone from %s: convert it again.", e.Name, s.cfg.Dir)

@@ -256,6 +256,19 @@ func TestResolve(t *testing.T) {
 	}
 }
 
+func TestResolveLeavesABrokenFileToVerify(t *testing.T) {
+	s := newStore(t, nil)
+	write(t, filepath.Join(s.cfg.Dir, "ggml-base-q8_0.bin"), []byte("cut off"))
+	e, reason, err := s.Resolve("base", []Type{Q8})
+	if err != nil || e.Name != "base-q8_0" || !strings.Contains(reason, "not whole") {
+		t.Errorf("%q, %q, %v", e.Name, reason, err)
+	}
+	put(t, s, "base")
+	if e, _, err := s.Resolve("base", []Type{Q8}); err != nil || e.Name != "base" {
+		t.Errorf("%q, %v: want the file that is whole", e.Name, err)
+	}
+}
+
 func TestConvertIntoTheStore(t *testing.T) {
 	src := newCT2(tinyShape, ctFloat16).write(t)
 	s := newStore(t, nil)
