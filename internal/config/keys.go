@@ -1,0 +1,142 @@
+package config
+
+import (
+	"iter"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// Key describes one setting, for help and for `steno config`.
+type Key struct {
+	Name    string // snake_case, as in the YAML file
+	Doc     string // one line
+	Default string // as one would write it; a value in <> is worked out when it is needed
+	Secret  bool   // never printed, and not taken from a flag, which every user of the machine can read
+}
+
+// Env is the key's environment variable.
+func (k Key) Env() string { return envPrefix + strings.ToUpper(k.Name) }
+
+// Flag is the key's flag, with its dashes.
+func (k Key) Flag() string { return "--" + strings.ReplaceAll(k.Name, "_", "-") }
+
+// field binds a key to its place in Config. Key.Default is what is parsed; shown, where set, is what people read instead.
+type field struct {
+	Key
+	shown string
+	ptr   func(*Config) any
+}
+
+// fields is in the order of the printed help. It is never changed.
+var fields = []field{
+	{Key{"data", "folder for all that steno keeps", "", false}, "<$XDG_DATA_HOME or ~/.local/share>/steno",
+		func(c *Config) any { return &c.Data }},
+	{Key{"models", "folder of model files", "", false}, "<data>/models", func(c *Config) any { return &c.Models }},
+	{Key{"model", "model of a job that names none", "base", false}, "", func(c *Config) any { return &c.Model }},
+	{Key{"ffmpeg", "path of ffmpeg", "ffmpeg", false}, "<found in PATH>", func(c *Config) any { return &c.FFmpeg }},
+	{Key{"ffprobe", "path of ffprobe", "ffprobe", false}, "<found in PATH>", func(c *Config) any { return &c.FFprobe }},
+
+	{Key{"nats", "URL of NATS; empty means the embedded server", "", false}, "", func(c *Config) any { return &c.NATS }},
+	{Key{"nats_creds", "credentials file for NATS", "", false}, "", func(c *Config) any { return &c.NATSCreds }},
+	{Key{"listen", "host:port of the embedded NATS; port 0 means a free one", "127.0.0.1:0", false}, "",
+		func(c *Config) any { return &c.Listen }},
+
+	{Key{"jobs", "jobs in flight per worker", "4", false}, "", func(c *Config) any { return &c.Jobs }},
+	{Key{"states", "decode states per model; 0 means one per core", "0", false}, "", func(c *Config) any { return &c.States }},
+	{Key{"chunks_in_flight", "chunks of one job in memory; 0 means as many as states", "0", false}, "",
+		func(c *Config) any { return &c.ChunksInFlight }},
+	{Key{"threads", "most threads for a chunk that is alone; 0 means the cores, at most 4", "0", false}, "",
+		func(c *Config) any { return &c.Threads }},
+	{Key{"in_process", "load models into this process instead of a child", "false", false}, "",
+		func(c *Config) any { return &c.InProcess }},
+
+	{Key{"pool_models", "models in memory", "2", false}, "", func(c *Config) any { return &c.PoolModels }},
+	{Key{"pool_bytes", "RAM that models may take, such as 4GiB; 0 means a share of what is available", "0", false}, "",
+		func(c *Config) any { return &c.PoolBytes }},
+	{Key{"pool_idle", "after this long without use a model is unloaded", "10m", false}, "",
+		func(c *Config) any { return &c.PoolIdle }},
+
+	{Key{"max_duration", "longest audio that a job may have", "24h", false}, "", func(c *Config) any { return &c.MaxDuration }},
+	{Key{"max_upload", "largest file that is taken", "2GiB", false}, "", func(c *Config) any { return &c.MaxUpload }},
+	{Key{"roots", "folders under which a job may name a path, with commas between", "", false}, "",
+		func(c *Config) any { return &c.Roots }},
+	{Key{"mirrors", "URL prefixes to pull models from, with commas between", "", false}, "<where they are published>",
+		func(c *Config) any { return &c.Mirrors }},
+
+	{Key{"admin", "host:port of metrics and health, or off", "127.0.0.1:9464", false}, "", func(c *Config) any { return &c.Admin }},
+	{Key{"pprof", "serve profiles on the admin address", "false", false}, "", func(c *Config) any { return &c.PProf }},
+	{Key{"log_level", "debug, info, warn or error", "info", false}, "", func(c *Config) any { return &c.LogLevel }},
+	{Key{"log_format", "text or json", "text", false}, "", func(c *Config) any { return &c.LogFormat }},
+
+	{Key{"user", "name of the first account", "admin", false}, "", func(c *Config) any { return &c.User }},
+	{Key{"password", "password of the first account", "", true}, "<generated>", func(c *Config) any { return &c.Password }},
+	{Key{"password_file", "file that holds the password", "", false}, "", func(c *Config) any { return &c.PasswordFile }},
+}
+
+// Keys lists every setting in the order of the printed help.
+func Keys() []Key {
+	keys := make([]Key, len(fields))
+	for i, f := range fields {
+		keys[i] = f.Key
+		if f.shown != "" {
+			keys[i].Default = f.shown
+		}
+	}
+	return keys
+}
+
+// Value returns a setting as one would write it, fit to be printed: a secret that is set reads "xxxxx", as does the password
+// within a URL. It returns "" for an unknown key.
+func (c Config) Value(key string) string {
+	f, ok := lookup(key)
+	switch {
+	case !ok:
+		return ""
+	case f.Secret && format(f.ptr(&c)) != "":
+		return "xxxxx"
+	case key == "admin" && c.Admin == "":
+		return off
+	case key == "nats" || key == "mirrors":
+		return redact(format(f.ptr(&c)))
+	default:
+		return format(f.ptr(&c))
+	}
+}
+
+func redact(list string) string {
+	parts := splitList(list)
+	for i, part := range parts {
+		if u, err := url.Parse(part); err == nil && u.User != nil {
+			if _, has := u.User.Password(); !has {
+				u.User = url.User("xxxxx") // a token
+			}
+			parts[i] = u.Redacted()
+		}
+	}
+	return strings.Join(parts, ",")
+}
+
+func lookup(key string) (field, bool) {
+	i := slices.IndexFunc(fields, func(f field) bool { return f.Name == key })
+	if i < 0 {
+		return field{}, false
+	}
+	return fields[i], true
+}
+
+func keyOfFlag(name string) string { return strings.ReplaceAll(strings.ToLower(name), "-", "_") }
+
+func names(of func(Key) string) []string {
+	out := make([]string, len(fields))
+	for i, f := range fields {
+		out[i] = of(f.Key)
+	}
+	return out
+}
+
+func envNames() []string  { return append(names(Key.Env), configVar) }
+func flagNames() []string { return names(Key.Flag) }
+func keyNames() []string  { return names(func(k Key) string { return k.Name }) }
+
+func sorted(seq iter.Seq[string]) []string { return slices.Sorted(seq) }

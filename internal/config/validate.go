@@ -1,0 +1,155 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// most bounds counts against slips of the keyboard: beyond it no machine of today gains anything.
+const most = 4096
+
+// validate checks the effective values, one by one and against each other, and reports all that is wrong.
+func (l *loader) validate() error {
+	c := &l.cfg
+	var errs []error
+	check := func(key string, err error) {
+		if err != nil {
+			errs = append(errs, wrong(key, l.where[key], err))
+		}
+	}
+	check("jobs", inRange(c.Jobs, 1))
+	check("states", inRange(c.States, 0))
+	check("chunks_in_flight", inRange(c.ChunksInFlight, 0))
+	check("threads", inRange(c.Threads, 0))
+	check("pool_models", inRange(c.PoolModels, 1))
+	check("pool_idle", positive(c.PoolIdle))
+	check("max_duration", positive(c.MaxDuration))
+	check("max_upload", positive(c.MaxUpload))
+	check("log_level", oneOf(c.LogLevel, "debug", "info", "warn", "error"))
+	check("log_format", oneOf(c.LogFormat, "text", "json"))
+	check("model", word(c.Model))
+	check("user", word(c.User))
+	check("listen", address(c.Listen))
+	check("nats", natsURLs(c.NATS))
+	for _, root := range c.Roots {
+		check("roots", folder(root))
+	}
+	for _, mirror := range c.Mirrors {
+		check("mirrors", webURL(mirror))
+	}
+	if c.Admin != "" {
+		check("admin", address(c.Admin))
+	}
+	return errors.Join(append(errs, l.validateTogether()...)...)
+}
+
+// validateTogether checks what only makes sense, or not, beside another key.
+func (l *loader) validateTogether() (errs []error) {
+	c := &l.cfg
+	if c.NATSCreds != "" && c.NATS == "" {
+		errs = append(errs, wrong("nats_creds", l.where["nats_creds"], errors.New("set nats too: the embedded server takes none")))
+	}
+	if c.NATSCreds != "" && c.NATS != "" {
+		if _, err := os.Stat(c.NATSCreds); err != nil {
+			errs = append(errs, wrong("nats_creds", l.where["nats_creds"], err))
+		}
+	}
+	if c.PProf && c.Admin == "" {
+		errs = append(errs, wrong("pprof", l.where["pprof"], errors.New("set admin to an address, or pprof to false")))
+	}
+	if c.PProf && c.Admin != "" && !loopback(c.Admin) {
+		errs = append(errs, wrong("pprof", l.where["pprof"], fmt.Errorf(
+			"profiles show secrets, and admin %s can be reached from outside: use 127.0.0.1, or set pprof to false", c.Admin)))
+	}
+	if _, port, err := net.SplitHostPort(c.Admin); err == nil && port != "0" && c.Admin == c.Listen {
+		errs = append(errs, wrong("listen", l.where["listen"], fmt.Errorf("%s is admin's address too: choose another", c.Listen)))
+	}
+	return errs
+}
+
+func inRange(n, least int) error {
+	if n < least || n > most {
+		return fmt.Errorf("%d is not between %d and %d", n, least, most)
+	}
+	return nil
+}
+
+func positive[T interface {
+	~int64
+	fmt.Stringer
+}](v T) error {
+	if v <= 0 {
+		return fmt.Errorf("%v is not more than zero", v)
+	}
+	return nil
+}
+
+func oneOf(value string, known ...string) error {
+	if !slices.Contains(known, value) {
+		return fmt.Errorf("%q is none of %s", value, strings.Join(known, ", "))
+	}
+	return nil
+}
+
+func word(value string) error {
+	if value == "" || strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+		return fmt.Errorf("%q is empty or has a space in it", value)
+	}
+	return nil
+}
+
+func address(value string) error {
+	_, port, err := net.SplitHostPort(value)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return fmt.Errorf("%q is not host:port, as in 127.0.0.1:9464", value)
+	}
+	return nil
+}
+
+// loopback is strict: a name other than localhost may mean anything tomorrow, and no host at all means every interface.
+func loopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	return err == nil && (host == "localhost" || net.ParseIP(host).IsLoopback())
+}
+
+// natsURLs leaves the value out of its messages: a URL may hold a password.
+func natsURLs(list string) error {
+	for _, text := range splitList(list) {
+		if !strings.Contains(text, "://") {
+			text = "nats://" + text // as the client has it
+		}
+		u, err := url.Parse(text)
+		if err != nil || u.Hostname() == "" || !slices.Contains([]string{"nats", "tls", "ws", "wss"}, u.Scheme) {
+			return errors.New("this is not the URL of a NATS server: write it as in nats://host:4222")
+		}
+	}
+	return nil
+}
+
+func webURL(text string) error {
+	u, err := url.Parse(text)
+	if err != nil || u.Hostname() == "" || (u.Scheme != "http" && u.Scheme != "https") {
+		return errors.New("this is not a web address: write it as in https://host/folder")
+	}
+	return nil
+}
+
+func folder(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		return fmt.Errorf("%s is not a folder", path)
+	}
+	return nil
+}
