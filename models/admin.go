@@ -29,7 +29,6 @@ func (p *Pool) Pin(s Spec) error {
 	p.mu.Lock()
 	defer p.unlock()
 	p.pins[s] = true
-	p.schedule()
 	return nil
 }
 
@@ -46,7 +45,6 @@ func (p *Pool) Unpin(s Spec) error {
 		e.lastUsed = time.Now()
 		p.rest(e)
 	}
-	p.schedule()
 	return nil
 }
 
@@ -97,7 +95,6 @@ func awaitGone(ctx context.Context, entries []*entry) error {
 func (p *Pool) Close(ctx context.Context) error {
 	p.mu.Lock()
 	p.closed = true
-	p.schedule()
 	var leaving []*entry
 	for e := range p.all {
 		leaving = append(leaving, e)
@@ -150,7 +147,8 @@ func (p *Pool) Health() error {
 			faults = append(faults, fmt.Errorf("a request for model %s waits since %s", t.spec, age))
 		}
 	}
-	if p.schedule() {
+	// An engine that ended this instant is something to do that nobody has missed.
+	if ended := p.ended; p.pass() && p.ended == ended {
 		faults = append(faults, errors.New("a request could be served but was not"))
 	}
 	if len(faults) == 0 {

@@ -180,11 +180,30 @@ func TestModelThatKeepsDyingIsQuarantined(t *testing.T) {
 
 func TestDeathsFarApartAreNoQuarantine(t *testing.T) {
 	s := newScript()
-	in(t, PoolConfig{BreakerDeaths: 2}, s, func(t *testing.T, p *Pool) {
+	in(t, PoolConfig{BreakerDeaths: 2, Quarantine: time.Hour}, s, func(t *testing.T, p *Pool) {
 		for i := range 5 {
 			mustAcquire(t, p, specA).Release()
 			s.engines[i].die(errCrash)
 			time.Sleep(61 * time.Second)
+		}
+	})
+}
+
+// TestALeaseGrantedToOneWhoLeavesComesBack: the grant and the end of the context can meet.
+func TestALeaseGrantedToOneWhoLeavesComesBack(t *testing.T) {
+	s := newScript()
+	in(t, PoolConfig{}, s, func(t *testing.T, p *Pool) {
+		granted, err := p.request(t.Context(), specA)
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-granted.done
+		p.leave(granted, context.Canceled)
+		if !errors.Is(granted.err, context.Canceled) || granted.lease != nil {
+			t.Errorf("got %+v", granted)
+		}
+		if m := p.Report().Models; len(m) != 1 || m[0].Refs != 0 {
+			t.Errorf("in memory are %+v, want a without leases", m)
 		}
 	})
 }

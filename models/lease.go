@@ -92,7 +92,6 @@ func (l *Lease) unhold() {
 	l.pool.mu.Lock()
 	defer l.pool.unlock()
 	l.pool.drop(l.entry, l.flow)
-	l.pool.schedule()
 }
 
 // judge looks at the error of a decode for what it says about the engine.
@@ -105,7 +104,6 @@ func (p *Pool) judge(e *entry, err error) error {
 			p.died(e, err)
 		}
 		p.evictIdle(e.device)
-		p.schedule()
 		return &job.Error{
 			Class: job.Resource, Code: "DEVICE_OUT_OF_MEMORY",
 			Message: fmt.Sprintf("%s ran out of memory under model %s; try again, choose a smaller model, or allow fewer decodes "+
@@ -117,7 +115,6 @@ func (p *Pool) judge(e *entry, err error) error {
 		p.mu.Lock()
 		defer p.unlock()
 		p.died(e, err)
-		p.schedule()
 	}
 	return fmt.Errorf("transcribe with model %s: %w", e.spec.Model, err)
 }

@@ -18,11 +18,12 @@ func (p *Pool) load(t *ticket) {
 		Message: fmt.Sprintf("model %s was not loaded within %s; check the disk and the load of the machine, and try again",
 			t.spec, p.cfg.LoadTimeout),
 	})
+	p.started++
 	e := &entry{
-		spec: t.spec, device: t.device, fallback: t.fallback, state: loading, since: time.Now(), bytes: t.need,
+		spec: t.spec, number: p.started, device: t.device, fallback: t.fallback, state: loading, since: time.Now(), bytes: t.need,
 		cancel: cancel, flows: map[string]int{}, gone: make(chan struct{}),
 	}
-	p.entries[e.spec], p.all[e] = e, true
+	p.entries[e.spec], p.all[e], p.changed = e, true, true
 	p.tasks.Go(func() {
 		defer cancel()
 		p.runLoad(ctx, e)
@@ -81,10 +82,7 @@ func (p *Pool) adopt(e *entry, engine Engine) bool {
 	p.loads[e.spec]++
 	p.tasks.Go(func() { p.watch(e) })
 	p.shrink(e)
-	p.schedule()
-	if e.state == ready && e.refs == 0 {
-		p.rest(e)
-	}
+	p.rest(e)
 	return true
 }
 
@@ -132,7 +130,6 @@ func (p *Pool) loaded(e *entry, err error, fallback int64) {
 	if !cancelled {
 		p.cfg.Log.Error("model not loaded", "model", e.spec.String(), "device", e.device, "error", err)
 	}
-	p.schedule()
 }
 
 // ladder takes the requests for a model that ran out of memory one step down: evict all that is idle and try once more; then
@@ -176,7 +173,7 @@ func (p *Pool) abandon(e *entry) {
 
 // close closes a ready entry. Its room is free when Close has returned. mu is held.
 func (p *Pool) close(e *entry, reason string) {
-	e.state, e.since = closing, time.Now()
+	e.state, e.since, p.changed = closing, time.Now(), true
 	delete(p.entries, e.spec)
 	if e.idle != nil {
 		e.idle.Stop()
@@ -191,7 +188,6 @@ func (p *Pool) close(e *entry, reason string) {
 			p.cfg.Log.Warn("close model", "model", e.spec.String(), "error", err)
 		}
 		p.forget(e)
-		p.schedule()
 	})
 }
 
@@ -212,7 +208,6 @@ func (p *Pool) watch(e *entry) {
 		p.mu.Lock()
 		defer p.unlock()
 		p.died(e, e.engine.Err())
-		p.schedule()
 	}
 }
 
@@ -222,6 +217,7 @@ func (p *Pool) died(e *entry, cause error) {
 	if e.state != ready {
 		return
 	}
+	p.ended++
 	if cause != nil {
 		p.recordDeath(e.spec.Model, cause)
 	}

@@ -21,8 +21,8 @@ import (
 // served at once, but once somebody has waited longer than Patience for the room of that model, only to jobs (WithFlow) that
 // hold a lease on it already, so that they can end: nobody waits for ever because others keep coming.
 //
-// One mutex guards everything. Each change ends in schedule, which goes through the waiting requests and does all that can be
-// done; loads and closes run in goroutines of their own, outside the mutex, and come back to it with their result.
+// One mutex guards everything. Its unlock goes through the waiting requests and does all that can be done, so there is no
+// wake-up to lose; loads and closes run in goroutines of their own, outside the mutex, and come back to it with their result.
 type Pool struct {
 	cfg     PoolConfig
 	limits  map[string]Limits // by device; also the set of known devices
@@ -40,6 +40,9 @@ type Pool struct {
 	learned map[Spec]int64     // bytes that engines turned out to take; Spec.Device is the actual device
 	loads   map[Spec]int       // successful loads since the start
 	breaker map[string]*deaths // by model
+	changed bool               // by the current pass
+	started int                // loads
+	ended   int                // engines that ended by themselves
 	// lastReady is when a load last succeeded; Patience runs anew from there.
 	lastReady time.Time
 }
@@ -82,6 +85,7 @@ const (
 // entry is a model that takes room. Pool.mu guards it.
 type entry struct {
 	spec     Spec
+	number   int    // in order of the loads' starts
 	device   string // where it is; differs from spec.Device after a fallback
 	fallback string // why it differs
 	state    state
@@ -173,7 +177,6 @@ func (p *Pool) request(ctx context.Context, s Spec) (*ticket, error) {
 	p.mu.Lock()
 	defer p.unlock()
 	p.queue = append(p.queue, t)
-	p.schedule()
 	return t, nil
 }
 
@@ -212,7 +215,6 @@ func (p *Pool) leave(t *ticket, cause error) {
 	if e := p.entries[t.spec]; e != nil && e.state == loading && !p.awaited(t.spec) {
 		p.abandon(e)
 	}
-	p.schedule()
 }
 
 // awaited tells whether a ticket for s is in the queue. mu is held.
@@ -224,6 +226,7 @@ func (p *Pool) awaited(s Spec) bool {
 func (p *Pool) resolveTicket(t *ticket, l *Lease, err error) {
 	p.queue = slices.DeleteFunc(p.queue, func(q *ticket) bool { return q == t })
 	t.lease, t.err = l, err
+	p.changed = true
 	close(t.done)
 }
 
@@ -231,9 +234,6 @@ func (p *Pool) resolveTicket(t *ticket, l *Lease, err error) {
 func (p *Pool) grant(t *ticket, e *entry) {
 	e.refs++
 	e.flows[t.flow]++
-	if e.idle != nil {
-		e.idle.Stop()
-	}
 	p.resolveTicket(t, &Lease{pool: p, entry: e, flow: t.flow, cold: t.cold}, nil)
 }
 
@@ -288,8 +288,9 @@ func (p *Pool) observe(t *ticket) {
 	p.metrics.waitSeconds.WithLabelValues(start).Observe(time.Since(t.at).Seconds())
 }
 
-// unlock brings the gauges up to date and ends the critical section.
+// unlock ends a critical section that may have changed something: it schedules, and brings the gauges up to date.
 func (p *Pool) unlock() {
+	p.schedule()
 	refs, bytes := 0, map[string]int64{}
 	for e := range p.all {
 		refs += e.refs

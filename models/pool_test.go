@@ -240,6 +240,36 @@ func TestLoadsAreFirstComeFirstServed(t *testing.T) {
 	})
 }
 
+// TestALargeModelIsNotOvertakenBySmallOnes: small models that would fit beside what is lent wait until the large one that
+// came first has had its turn.
+func TestALargeModelIsNotOvertakenBySmallOnes(t *testing.T) {
+	s := newScript()
+	s.size = func(spec Spec) int64 {
+		return map[string]int64{"small1": 100, "small2": 100, "large": 900}[spec.Model] * mib
+	}
+	in(t, PoolConfig{MaxModels: 3, MaxBytes: 950 * mib}, s, func(t *testing.T, p *Pool) {
+		l := mustAcquire(t, p, Spec{Model: "small1"})
+		large := try(t.Context(), p, Spec{Model: "large"})
+		small := try(t.Context(), p, Spec{Model: "small2"})
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if small.done.Load() || large.done.Load() {
+			t.Fatalf("large: %+v; small: %+v", large, small)
+		}
+		l.Release()
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if large.err != nil || small.done.Load() {
+			t.Fatalf("large: %+v; small: %+v", large, small)
+		}
+		large.lease.Release()
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		small.lease.Release()
+		wantLoads(t, s, "small1", "large", "small2")
+	})
+}
+
 // TestNobodyWaitsForEver: two jobs keep one model busy without a gap, and a third needs its room.
 func TestNobodyWaitsForEver(t *testing.T) {
 	s := newScript()

@@ -9,11 +9,18 @@ import (
 	"steno/job"
 )
 
-// schedule goes through the requests in order of arrival, lends what is loaded, and starts the loads for which there is room
-// or evicts for them. The first request without room is the head: until it is served nothing else is loaded. It reports
-// whether it did anything. mu is held.
-func (p *Pool) schedule() bool {
-	before, inRoom := len(p.queue), len(p.all)
+// schedule does all that can be done for those who wait, until nothing changes any more: a refusal or a dead engine that one
+// pass finds can be what an older request waited for. mu is held.
+func (p *Pool) schedule() {
+	for p.pass() {
+	}
+}
+
+// pass goes through the requests in order of arrival, lends what is loaded, and starts the loads for which there is room or
+// evicts for them. The first request without room is the head: until it is served nothing else is loaded. It reports whether
+// it changed anything. mu is held.
+func (p *Pool) pass() bool {
+	p.changed = false
 	var head *ticket
 	var held map[*entry]bool // what newcomers must leave to the head
 	for _, t := range slices.Clone(p.queue) {
@@ -36,7 +43,7 @@ func (p *Pool) schedule() bool {
 			}
 		}
 	}
-	return len(p.queue) != before || len(p.all) != inRoom
+	return p.changed
 }
 
 // lendable tells whether t may have the ready entry e now. It finds engines that died before their watcher does. mu is held.
@@ -168,14 +175,10 @@ func (p *Pool) reserved(t *ticket) map[*entry]bool {
 		return nil
 	}
 	inTheWay := func(e *entry) bool { return e.state == ready && !p.pins[e.spec] }
-	return p.fewest(t, p.sorted(inTheWay, func(a, b *entry) int {
-		if idle := cmp.Compare(min(a.refs, 1), min(b.refs, 1)); idle != 0 {
-			return idle
-		}
-		return a.since.Compare(b.since)
-	}))
+	return p.fewest(t, p.sorted(inTheWay, func(a, b *entry) int { return cmp.Compare(min(a.refs, 1), min(b.refs, 1)) }))
 }
 
+// sorted lists entries that keep wants, in order, the older before the younger where order does not care. mu is held.
 func (p *Pool) sorted(keep func(*entry) bool, order func(a, b *entry) int) []*entry {
 	var list []*entry
 	for e := range p.all {
@@ -183,7 +186,8 @@ func (p *Pool) sorted(keep func(*entry) bool, order func(a, b *entry) int) []*en
 			list = append(list, e)
 		}
 	}
-	slices.SortFunc(list, order)
+	// Without the number, equal ones would come in any order, and what one call picks the next would not.
+	slices.SortFunc(list, func(a, b *entry) int { return cmp.Or(order(a, b), cmp.Compare(a.number, b.number)) })
 	return list
 }
 
