@@ -33,7 +33,7 @@ func parseSpelling(table string) map[string]string {
 // fillers are words that speakers do not mean and transcribers write or leave out as they like.
 var fillers = []string{"hmm", "mm", "mhm", "mmm", "uh", "um"}
 
-// A longForm writes a short form out. The order of the tables is part of the rules: an earlier entry changes what a later one sees.
+// A longForm writes a short form out. The order of the tables is part of the rules: an entry changes what later ones see.
 type longForm struct{ short, long string }
 
 // wholeWords are replaced where they stand as a word of their own.

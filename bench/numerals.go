@@ -81,7 +81,7 @@ func plural(name string) string {
 	return name + "s"
 }
 
-// unitOrdinal forms "nineth" by rule, as Whisper's normaliser does, so "ninth" stays a word on both sides.
+// unitOrdinal forms ordinals by Whisper's rule, which misses "ninth": that stays a word on both sides.
 func unitOrdinal(name string) string {
 	switch name {
 	case "one":

@@ -17,8 +17,9 @@ import (
 // rate is the sample rate in Hz at which files are laid out, before an encoder resamples.
 const rate = 16000
 
-// Placement is where a clip's speech stands in a file: seconds from its first sound to its last, and the words.
-type Placement struct {
+// Placement is where a clip's speech stands in a file: seconds from its first sound to its last, and the words. It is the
+// same type as bench.Placement, so that neither package needs the other.
+type Placement = struct {
 	Start, End float64
 	Text       string
 }
