@@ -302,6 +302,41 @@ func TestNobodyWaitsForEver(t *testing.T) {
 	})
 }
 
+// TestAFreshModelGetsToWork: a model that was just loaded serves newcomers for as long as Patience, however long others have
+// waited for its room; else two models would take turns with one lease each.
+func TestAFreshModelGetsToWork(t *testing.T) {
+	s := newScript()
+	in(t, PoolConfig{MaxModels: 1, Patience: 5 * time.Second}, s, func(t *testing.T, p *Pool) {
+		held := mustAcquire(t, p, specA, "one")
+		b := try(WithFlow(t.Context(), "two"), p, specB)
+		c := try(WithFlow(t.Context(), "three"), p, specC)
+		time.Sleep(time.Minute)
+		held.Release()
+		time.Sleep(5 * time.Second) // of which the close and the load take 1.1
+		synctest.Wait()
+		if b.err != nil || c.done.Load() {
+			t.Fatalf("b: %+v; c: %+v", b, c)
+		}
+		early := mustAcquire(t, p, specB, "early")
+		time.Sleep(2 * time.Second)
+		late := try(WithFlow(t.Context(), "late"), p, specB)
+		if late.done.Load() {
+			t.Error("a newcomer got b although c has waited for longer than Patience since b was loaded")
+		}
+		b.lease.Release()
+		early.Release()
+		for _, r := range []*result{c, late} {
+			time.Sleep(2 * time.Second)
+			synctest.Wait()
+			if r.err != nil || r.lease == nil {
+				t.Fatalf("got %+v", r)
+			}
+			r.lease.Release()
+		}
+		wantLoads(t, s, "a", "b", "c", "b")
+	})
+}
+
 // TestAJobThatHoldsItsModelIsNeverHeldBack is how the pipeline uses the pool: one lease for the job, one for each chunk.
 func TestAJobThatHoldsItsModelIsNeverHeldBack(t *testing.T) {
 	for _, flow := range []string{"job", ""} {
