@@ -36,6 +36,8 @@ type ChunkStore interface {
 type Config struct {
 	Tools audio.Tools
 	Pool  Pool
+	// Resolve finds the model file that serves a name or alias, and why that one. Default: the name itself.
+	Resolve func(model string) (name, reason string, err error)
 	// ChunksInFlight bounds the chunks of one job in memory and in decode. Default 4: what a decode state per core of the
 	// smallest machine takes with one chunk waiting for each.
 	ChunksInFlight int
@@ -57,6 +59,9 @@ func (c Config) WithDefaults() Config {
 	}
 	if c.MaxDuration == 0 {
 		c.MaxDuration = 24 * time.Hour
+	}
+	if c.Resolve == nil {
+		c.Resolve = func(model string) (string, string, error) { return model, "asked for", nil }
 	}
 	if c.Log == nil {
 		c.Log = slog.Default()
@@ -96,6 +101,7 @@ type run struct {
 	times  times
 	report *reporter
 
+	model  string // what Resolve found
 	info   audio.Info
 	plan   audio.Plan
 	stream *audio.Stream
@@ -116,6 +122,8 @@ func (r *Runner) Run(ctx context.Context, in Input) (transcript.Transcript, erro
 	}
 	j.times.set(job.StageQueue, in.QueueWait)
 	j.report = &reporter{progress: in.OnProgress, segments: in.OnSegments}
+	// The pool is fair between flows: everything that this job acquires belongs to one.
+	ctx = models.WithFlow(ctx, string(in.Job.ID))
 	t, err := j.line(ctx)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -142,7 +150,12 @@ func (j *run) line(ctx context.Context) (transcript.Transcript, error) {
 		return transcript.Transcript{}, err
 	}
 	if err := j.stage(ctx, job.StagePlan, func(context.Context) (err error) {
-		j.plan, err = audio.NewPlan(j.info, audio.WantFrom(j.params), j.resources())
+		if j.plan, err = audio.NewPlan(j.info, audio.WantFrom(j.params), j.resources()); err != nil {
+			return err
+		}
+		name, reason, err := j.cfg.Resolve(j.params.Model)
+		j.model = name
+		j.plan.Choices = append(j.plan.Choices, transcript.Choice{Name: "model", Value: name, Reason: reason})
 		return err
 	}); err != nil {
 		return transcript.Transcript{}, err
@@ -189,7 +202,7 @@ func (j *run) prepareAndLoad(ctx context.Context) error {
 }
 
 func (j *run) spec() models.Spec {
-	return models.Spec{Model: j.params.Model, Words: j.params.Words}
+	return models.Spec{Model: j.model, Words: j.params.Words}
 }
 
 func (j *run) close() {
