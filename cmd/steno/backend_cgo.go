@@ -1,0 +1,19 @@
+//go:build cgo
+
+package main
+
+import (
+	"context"
+
+	"steno/models/engine"
+	"steno/models/whisper"
+)
+
+const hasEngine = true
+
+// loadBackend loads whisper.cpp into this process.
+func loadBackend(_ context.Context, r engine.LoadRequest) (engine.Backend, error) {
+	return whisper.Load(whisper.Options{
+		Path: r.Path, SHA256: r.SHA256, VADPath: r.VADPath, Name: r.Model, Device: r.Device, States: r.States, Words: r.Words,
+	})
+}

@@ -1,0 +1,17 @@
+//go:build !cgo
+
+package main
+
+import (
+	"context"
+	"errors"
+
+	"steno/models/engine"
+)
+
+const hasEngine = false
+
+// loadBackend says why this binary cannot transcribe.
+func loadBackend(context.Context, engine.LoadRequest) (engine.Backend, error) {
+	return nil, errors.New("this steno was built without cgo and has no engine: use it for the queue, or build it with `make build`")
+}
