@@ -3,15 +3,18 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
 	"steno/gpu"
+	"steno/job"
 	"steno/models/files"
 )
 
@@ -79,6 +82,8 @@ func (a *app) examine(ctx context.Context) []finding {
 	}
 	text, err = a.disk()
 	add("disk", text, err)
+	text, err = a.queueHere(ctx)
+	add("queue", text, err)
 	return all
 }
 
@@ -123,4 +128,21 @@ func (a *app) disk() (string, error) {
 		return "", fmt.Errorf("only %s free in %s: make room, or choose another folder with --data", size(free), a.cfg.Data)
 	}
 	return fmt.Sprintf("%s free in %s", size(free), a.cfg.Data), nil
+}
+
+// queueHere asks the queue for its length. That no `steno up` runs is no fault.
+func (a *app) queueHere(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	q, err := a.connect(ctx)
+	var je *job.Error
+	if errors.As(err, &je) && je.Code == "NOT_RUNNING" {
+		return "not running: start it with `steno up`, or name a server with --nats", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	defer q.Close()
+	d, err := q.Depth(ctx)
+	return fmt.Sprintf("%d waiting, %d running, %d dead letters", d.Pending, d.InFlight, d.Dead), err
 }

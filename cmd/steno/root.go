@@ -54,7 +54,8 @@ func newRoot(std streams, env []string) *cobra.Command {
 		}
 	}
 	root.AddCommand(
-		a.transcribeCmd(), a.modelsCmd(), a.doctorCmd(), a.configCmd(), a.benchCmd(), a.engineCmd(),
+		a.transcribeCmd(), a.upCmd(), a.submitCmd(), a.statusCmd(), a.cancelCmd(), a.deadCmd(), a.workerCmd(),
+		a.modelsCmd(), a.doctorCmd(), a.configCmd(), a.benchCmd(), a.engineCmd(),
 	)
 	return root
 }

@@ -1,0 +1,199 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"steno/internal/telemetry"
+	"steno/job"
+	"steno/models"
+	"steno/pipeline"
+	"steno/queue"
+	"steno/transcript"
+)
+
+func (a *app) upCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "up", Short: "Run everything in one process: queue, worker and metrics",
+		Long: "Run everything in one process: an embedded NATS JetStream, a worker, and metrics on a loopback port.\n" +
+			"Other commands of this user find it through the data folder. SIGTERM and Ctrl-C drain it; what is not finished in time goes on " +
+			"at the next start, and finished chunks are not computed again.",
+		Example: "  steno up\n  steno up --data /srv/steno --jobs 8", Args: args(cobra.NoArgs),
+		Annotations: map[string]string{daemon: "yes"},
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			server, err := queue.Embedded(cmd.Context(), queue.EmbeddedConfig{Dir: a.cfg.Data, Listen: a.cfg.Listen, Log: a.log})
+			if err != nil {
+				return err
+			}
+			defer server.Shutdown()
+			return a.work(cmd.Context(), queue.Config{Server: server})
+		},
+	}
+}
+
+func (a *app) workerCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "worker", Short: "Run a worker on an outside NATS",
+		Example: "  steno worker --nats nats://queue.example:4222 --nats-creds worker.creds", Args: args(cobra.NoArgs),
+		Annotations: map[string]string{daemon: "yes"},
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if a.cfg.NATS == "" {
+				return usagef("a worker needs a NATS server: name it with --nats URL, or use `steno up` for everything in one process")
+			}
+			return a.work(cmd.Context(), queue.Config{URL: a.cfg.NATS, CredsFile: a.cfg.NATSCreds, Retry: true})
+		},
+	}
+}
+
+// drainFor is how long jobs may finish after a signal; service managers allow more by default.
+const drainFor = 30 * time.Second
+
+// work runs a worker on a queue until ctx ends, and drains it.
+func (a *app) work(ctx context.Context, qc queue.Config) (err error) {
+	scratch, err := a.scratch()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
+	m, err := a.machine()
+	if err != nil {
+		return err
+	}
+	calm := context.WithoutCancel(ctx)
+	defer func() { err = errors.Join(err, m.close(calm)) }()
+	qc.Log, qc.Metrics = a.log, a.reg
+	q, err := queue.Connect(ctx, qc)
+	if err != nil {
+		return err
+	}
+	defer q.Close()
+	stop, err := a.admin(ctx, m, q)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	m.warm(ctx, a)
+	a.log.Info("ready for jobs", "jobs", a.cfg.Jobs, "states", a.states(), "data", a.cfg.Data)
+	h := &handler{m: m, scratch: scratch, roots: a.cfg.Roots}
+	err = q.Work(ctx, queue.WorkerConfig{Slots: a.cfg.Jobs, DrainTimeout: drainFor}, h.run)
+	a.log.Info("stopped")
+	return err
+}
+
+// warm loads the default model in the background, so that the first job finds it and a broken one shows at start.
+func (m *machine) warm(ctx context.Context, a *app) {
+	name, _, err := m.resolve(a.cfg.Model)
+	if err != nil {
+		a.log.Warn("the default model is not here", "error", err)
+		return
+	}
+	go func() {
+		if err := m.pool.Preload(ctx, models.Spec{Model: name}); err != nil && ctx.Err() == nil {
+			a.log.Error("load the default model", "error", err)
+		}
+	}()
+}
+
+// admin serves metrics and health where the settings say so.
+func (a *app) admin(ctx context.Context, m *machine, q *queue.Queue) (stop func(), err error) {
+	if a.cfg.Admin == "" {
+		return func() {}, nil
+	}
+	s, err := telemetry.Serve(ctx, telemetry.AdminConfig{
+		Addr: a.cfg.Admin, Registry: a.reg, PProf: a.cfg.PProf, Log: a.log,
+		Ready: map[string]telemetry.Check{
+			"queue":  q.Ping,
+			"models": func(context.Context) error { return m.pool.Health() },
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.log.Info("metrics", "url", "http://"+s.Addr()+"/metrics")
+	return func() { _ = s.Close() }, nil // requests that were cut short are nobody's loss at the end
+}
+
+// scratch makes this process's folder for audio in work, and removes those of processes that are gone.
+func (a *app) scratch() (string, error) {
+	root := filepath.Join(a.cfg.Data, "scratch")
+	if err := os.MkdirAll(root, 0o700); err != nil {
+		return "", fmt.Errorf("make the scratch folder: %w", err)
+	}
+	left, err := os.ReadDir(root)
+	if err != nil {
+		return "", fmt.Errorf("read the scratch folder: %w", err)
+	}
+	for _, e := range left {
+		pid, err := strconv.Atoi(e.Name())
+		if err == nil && pid != os.Getpid() && syscall.Kill(pid, 0) == nil {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(root, e.Name())); err != nil {
+			return "", fmt.Errorf("clear the scratch folder: %w", err)
+		}
+	}
+	own := filepath.Join(root, strconv.Itoa(os.Getpid()))
+	if err := os.Mkdir(own, 0o700); err != nil {
+		return "", fmt.Errorf("make the scratch folder: %w", err)
+	}
+	return own, nil
+}
+
+// handler turns deliveries into runs of the line. Safe for concurrent use.
+type handler struct {
+	m       *machine
+	scratch string
+	roots   []string
+}
+
+func (h *handler) run(ctx context.Context, d *queue.Delivery) (t transcript.Transcript, err error) {
+	// One folder per attempt, with nothing in it but the audio: whatever a decoder could be made to read next to it is not there.
+	dir := filepath.Join(h.scratch, fmt.Sprintf("%s.%d", d.Job.ID, d.Attempt))
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return transcript.Transcript{}, job.Errorf(job.Resource, "SCRATCH", "make the job's scratch folder: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	path, err := h.audio(ctx, d, dir)
+	if err != nil {
+		return transcript.Transcript{}, err
+	}
+	return h.m.runner.Run(ctx, pipeline.Input{
+		Job: d.Job, Path: path, QueueWait: d.Waited, Chunks: d.Chunks(), OnProgress: d.Progress, OnSegments: d.Segments,
+	})
+}
+
+// audio finds the job's recording: fetched from the object store, or a local file under a configured root.
+func (h *handler) audio(ctx context.Context, d *queue.Delivery, dir string) (string, error) {
+	if d.Job.Source.Path == "" {
+		path := filepath.Join(dir, "audio"+extension(d.Job.FileName))
+		return path, d.FetchTo(ctx, path)
+	}
+	path, err := filepath.EvalSymlinks(d.Job.Source.Path)
+	if err != nil {
+		return "", job.Errorf(job.Input, "FILE_NOT_FOUND", "there is no file %s on this worker: check the path", filepath.Base(d.Job.Source.Path))
+	}
+	for _, root := range h.roots {
+		if rel, err := filepath.Rel(root, path); err == nil && filepath.IsLocal(rel) {
+			return path, nil
+		}
+	}
+	return "", job.Errorf(job.Input, "PATH_NOT_ALLOWED", "this worker reads no files there: submit the file itself, or add its folder to roots")
+}
+
+// extension is a file name's ending if it is a plain one: raw formats are known by nothing else.
+func extension(name string) string {
+	ext := strings.ToLower(filepath.Ext(name))
+	if len(ext) < 2 || len(ext) > 6 || strings.ContainsFunc(ext[1:], func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') }) {
+		return ""
+	}
+	return ext
+}
