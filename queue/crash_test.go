@@ -1,0 +1,3 @@
+package queue
+
+var roles = map[string]func(args []string) error{}
