@@ -90,7 +90,8 @@ func Timeline(ctx context.Context, dir string, clips []Clip, gaps []float64, for
 }
 
 // Repeat writes the audio of the file at path over and over to a file of the same format in dir, until it lasts about
-// length: an hour of speech from minutes of it. Nothing is encoded again, so hours take seconds. It works for wav, flac and mp3.
+// length: an hour of speech from minutes of it. Nothing is encoded again, so hours take seconds. It works for wav and mp3, and
+// for flac with a header that lies: it keeps the duration of the original.
 func Repeat(ctx context.Context, dir, path string, length time.Duration) (string, error) {
 	out := filepath.Join(dir, fmt.Sprintf("repeated-%s%s", length, filepath.Ext(path)))
 	_, err := ffmpeg(ctx, nil, "-stream_loop", "-1", "-i", "file:"+path, "-map", "0:a:0", "-map_metadata", "-1",
