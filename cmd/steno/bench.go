@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -44,10 +45,17 @@ func (a *app) benchCorpus() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			write := report.WriteMarkdown
 			if asJSON {
-				return report.WriteJSON(a.std.out)
+				write = report.WriteJSON
 			}
-			return report.WriteMarkdown(a.std.out)
+			if err := write(a.std.out); err != nil {
+				return err
+			}
+			if failed := report.Speech.Failed + report.NoSpeech.Failed; failed > 0 {
+				return fmt.Errorf("%d clips failed; the report says why", failed)
+			}
+			return nil
 		},
 	}
 	cmd.Flags().BoolVar(&opts.Auto, "auto", false, "detect each language instead of taking it from the manifest")

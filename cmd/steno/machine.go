@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 
 	"golang.org/x/sync/semaphore"
 
@@ -42,7 +43,7 @@ func (a *app) machine() (*machine, error) {
 		Files: modelFiles{m.store},
 		// One state more than slots, for the job that holds none.
 		States: func(string) int { return states + 1 },
-		Config: engine.Config{Version: version, Env: a.env, Log: a.log},
+		Config: engine.Config{Version: version, Env: engineEnv(a.env), Log: a.log},
 	}
 	var loader models.Loader = load
 	if a.cfg.InProcess {
@@ -63,6 +64,18 @@ func (a *app) machine() (*machine, error) {
 		Metrics: pipeline.NewMetrics(a.reg), Log: a.log,
 	})
 	return m, nil
+}
+
+// engineEnv bounds how long the threads of one decode spin at their barriers before they sleep. By default OpenMP spins for
+// ever while there are as many cores as threads, and on a machine whose cores are shared the thread that all wait for gets no
+// core: 11 s of speech on 4 threads beside 4 busy loops took 27 s, with this bound 0.7 s, and alone 0.35 s with and without.
+func engineEnv(env []string) []string {
+	for _, kv := range env {
+		if strings.HasPrefix(kv, "GOMP_SPINCOUNT=") || strings.HasPrefix(kv, "OMP_WAIT_POLICY=") {
+			return env // somebody has measured
+		}
+	}
+	return append(slices.Clone(env), "GOMP_SPINCOUNT=20000")
 }
 
 func (m *machine) close(ctx context.Context) error { return m.pool.Close(ctx) }

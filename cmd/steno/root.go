@@ -63,7 +63,11 @@ func newRoot(std streams, env []string) *cobra.Command {
 // load reads the settings before any command runs.
 func (a *app) load(cmd *cobra.Command) (err error) {
 	set := map[string]string{}
-	cmd.Root().PersistentFlags().Visit(func(f *pflag.Flag) { set[f.Name] = f.Value.String() })
+	cmd.Root().PersistentFlags().VisitAll(func(f *pflag.Flag) {
+		if f.Changed {
+			set[f.Name] = f.Value.String()
+		}
+	})
 	file := set["config"]
 	delete(set, "config")
 	if a.cfg, a.origins, err = config.Load(config.Sources{File: file, Env: a.env, Flags: set}); err != nil {

@@ -104,7 +104,7 @@ func (o Observer) memory(i models.Info, rss int64) {
 // model files it parses are foreign, so it gets none of the parent's secrets.
 var allowedEnv = []string{
 	"PATH", "HOME", "TMPDIR", "TZ", "LANG", "LC_*", "LD_LIBRARY_PATH",
-	"CUDA_*", "NVIDIA_*", "GGML_*", "OMP_*", "GODEBUG", "GOTRACEBACK", "GOCOVERDIR", "GORACE", "GOMAXPROCS",
+	"CUDA_*", "NVIDIA_*", "GGML_*", "OMP_*", "GOMP_*", "GODEBUG", "GOTRACEBACK", "GOCOVERDIR", "GORACE", "GOMAXPROCS",
 }
 
 // defaultCommand is this very binary, even where an update has replaced the file since: the kernel resolves the link, not the
