@@ -119,7 +119,9 @@ func (q *Queue) options() []nats.Option {
 
 // Close sends what is buffered and ends the connection. Work and Watch must have returned.
 func (q *Queue) Close() {
-	_ = q.nc.FlushTimeout(2 * time.Second) // there is nobody left to tell
+	if q.nc.IsConnected() {
+		_ = q.nc.FlushTimeout(2 * time.Second) // there is nobody left to tell
+	}
 	q.nc.Close()
 }
 

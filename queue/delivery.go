@@ -93,14 +93,26 @@ const publishEvery = 250 * time.Millisecond
 func (d *Delivery) Progress(p job.Progress) {
 	now := time.Now()
 	d.mu.Lock()
-	publish := p.Stage != d.progress.Stage || now.Sub(d.published) >= publishEvery
+	next := p.Stage != d.progress.Stage
+	publish := next || now.Sub(d.published) >= publishEvery
 	if publish {
 		d.published = now
 	}
 	d.progress, d.alive = p, now
 	d.mu.Unlock()
+	if next {
+		d.look() // the record shall say in which stage a worker died
+	}
 	if publish {
 		d.publish(eventProgress, p)
+	}
+}
+
+// look makes the keeper read and renew the record now.
+func (d *Delivery) look() {
+	select {
+	case d.kick <- struct{}{}:
+	default: // it is about to
 	}
 }
 

@@ -53,10 +53,21 @@ func (c ctxReader) Read(p []byte) (int, error) {
 	return c.r.Read(p)
 }
 
+// cutGrace is how long an upload may take to clean up after its context ended. Sweep does it where the broker is away.
+const cutGrace = 2 * time.Second
+
 // put streams r into the store under name.
 func (o *objects) put(ctx context.Context, name string, r io.Reader) (*jetstream.ObjectInfo, error) {
+	upload, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() {
+		if sleep(upload, cutGrace) {
+			cancel()
+		}
+	})
+	defer stop()
 	meta := jetstream.ObjectMeta{Name: name, Opts: &jetstream.ObjectMetaOptions{ChunkSize: objectChunk}}
-	info, err := o.store.Put(context.WithoutCancel(ctx), meta, ctxReader{ctx, r})
+	info, err := o.store.Put(upload, meta, ctxReader{ctx, r})
 	if err != nil {
 		return nil, fmt.Errorf("store object %s: %w", name, err)
 	}

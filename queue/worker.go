@@ -200,12 +200,8 @@ func (w *worker) look(id job.ID) {
 	w.mu.Lock()
 	d := w.running[id]
 	w.mu.Unlock()
-	if d == nil {
-		return
-	}
-	select {
-	case d.kick <- struct{}{}:
-	default:
+	if d != nil {
+		d.look()
 	}
 }
 
@@ -294,9 +290,9 @@ func (w *worker) serve(work context.Context, msg jetstream.Msg) {
 	ctx, cancel := context.WithCancelCause(work)
 	defer cancel(nil)
 	d.cancel = cancel
+	d.keep()
 	w.add(d)
 	defer w.remove(d)
-	d.keep()
 	t, err := w.call(ctx, d)
 	d.finish(ctx, t, err)
 }
