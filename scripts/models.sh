@@ -19,8 +19,7 @@ want() {
     fi
     scripts/weights-fallback.sh
     say "converting $name"
-    bin/steno models convert "$build/ct2/$model" --type "$type" -o "$file.part"
-    mv "$file.part" "$file"
+    bin/steno models convert "$build/ct2/$model" --name "$model" --type "$type" --models "$models"
 }
 
 only_one models

@@ -20,8 +20,8 @@ const (
 	readTimeout   = 10 * time.Second
 	idleTimeout   = 2 * time.Minute // more than the usual minute between scrapes, so that they share a connection
 	scrapeTimeout = 10 * time.Second
-	// writeTimeout leaves room for a profile of 30 seconds, the default; pprof refuses longer ones with a clear error.
-	writeTimeout = time.Minute
+	// writeTimeout is more than the longest scrape. A profile, which takes as long as one asks, moves the deadline by itself.
+	writeTimeout = 30 * time.Second
 	// closeTimeout is how long Close lets requests finish. Most are done in milliseconds, and a profile is not worth more.
 	closeTimeout = 3 * time.Second
 	maxHeader    = 64 << 10
@@ -90,8 +90,8 @@ func Serve(ctx context.Context, cfg AdminConfig) (*AdminServer, error) {
 // Addr is the address that is listened on, with the port that was chosen.
 func (s *AdminServer) Addr() string { return s.addr.String() }
 
-// Close stops listening, lets the requests under way finish for up to 3 seconds, ends the rest, and returns when all is
-// gone. Every call returns the same.
+// Close stops listening, lets the requests under way finish for up to 3 seconds, and ends the rest, which is an error. Every
+// call waits for the end and returns the same.
 func (s *AdminServer) Close() error {
 	s.unwatch()
 	return s.shutdown()

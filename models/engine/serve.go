@@ -25,7 +25,7 @@ type Backend interface {
 	Close() error
 }
 
-// LoadFunc loads what r names. Its paths are descriptors of files whose checksums have been checked, good until it returns.
+// LoadFunc loads what r names. Its paths are those of descriptors whose bytes have been checked, good until Serve ends.
 type LoadFunc func(ctx context.Context, r LoadRequest) (Backend, error)
 
 const (
@@ -57,6 +57,7 @@ type server struct {
 	load LoadFunc
 	beat chan time.Duration // a new time between heartbeats
 	work sync.WaitGroup     // all goroutines of Serve
+	held []*os.File         // verified files; the load's goroutine opens them, and end closes them
 
 	writing sync.Mutex // one frame at a time
 
@@ -103,11 +104,14 @@ func (s *server) end() error {
 	done := make(chan error, 1)
 	go func() {
 		s.work.Wait()
+		var err error
 		if s.backend != nil {
-			done <- s.backend.Close()
-			return
+			err = s.backend.Close()
 		}
-		done <- nil
+		for _, f := range s.held {
+			f.Close()
+		}
+		done <- err
 	}()
 	select {
 	case err := <-done:
@@ -152,14 +156,15 @@ func (s *server) loadVerified(ctx context.Context, r LoadRequest) (Backend, erro
 	if err != nil {
 		return nil, err
 	}
-	defer model.Close()
+	s.held = append(s.held, model)
 	r.Path = descriptor(model)
 	if r.VADPath != "" {
 		vad, err := open(ctx, r.VADPath, r.VADSHA256)
 		if err != nil {
 			return nil, err
 		}
-		defer vad.Close()
+		// The library opens it again for each new state.
+		s.held = append(s.held, vad)
 		r.VADPath = descriptor(vad)
 	}
 	return s.load(ctx, r)
