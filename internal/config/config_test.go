@@ -105,10 +105,12 @@ func TestErrors(t *testing.T) {
 		flags map[string]string
 		want  string // part of the message
 	}{
-		"unknown key":       {yaml: "jobs: 1\npool_model: 3\n", want: `"pool_model" (from FILE line 2): the nearest known key is pool_models`},
-		"unknown variable":  {env: []string{"STENO_JOB=3"}, want: "variable STENO_JOB: the nearest known name is STENO_JOBS"},
-		"lower variable":    {env: []string{"STENO_jobs=3"}, want: "the nearest known name is STENO_"},
-		"unknown flag":      {flags: map[string]string{"log-levle": "x"}, want: "flag --log-levle: the nearest known name is --log-level"},
+		"unknown key": {yaml: "jobs: 1\npool_model: 3\n",
+			want: `key "pool_model" (from FILE line 2): the nearest known key is pool_models`},
+		"unknown variable": {env: []string{"STENO_JOB=3"}, want: "variable STENO_JOB: the nearest known name is STENO_JOBS"},
+		"lower variable":   {env: []string{"STENO_jobs=3"}, want: "the nearest known name is STENO_"},
+		"unknown flag": {flags: map[string]string{"log-levle": "x"},
+			want: "flag --log-levle: the nearest known name is --log-level"},
 		"password flag":     {flags: map[string]string{"password": "x"}, want: "--password must not be a flag"},
 		"number":            {env: []string{"STENO_JOBS=many"}, want: `jobs (from STENO_JOBS): "many" is not a whole number`},
 		"number in file":    {yaml: "\njobs: 1.5\n", want: `jobs (from FILE line 2): "1.5" is not a whole number`},
