@@ -27,8 +27,8 @@ func (q *Queue) PutAudio(ctx context.Context, r io.Reader) (job.Source, error) {
 	if err != nil {
 		return job.Source{}, unreachable("store the audio", err)
 	}
-	// The object is complete: what is left takes milliseconds, and must not stop half-way.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	// The object is complete: what is left takes milliseconds, and should not stop half-way.
+	ctx, cancel := outlive(ctx, cutGrace)
 	defer cancel()
 	if info.Size == 0 {
 		_ = q.audio.remove(ctx, name) // Sweep removes it otherwise

@@ -185,6 +185,7 @@ func (c *child) stop(t *testing.T) {
 }
 
 func TestKilledWorkersJobGoesOnElsewhere(t *testing.T) {
+	t.Parallel() // it mostly waits
 	server := startServer(t, EmbeddedConfig{Listen: "127.0.0.1:0"})
 	q := open(t, server)
 	c := startChild(t, "role:worker", server.cfg.Dir, "hang")
@@ -211,6 +212,7 @@ func TestKilledWorkersJobGoesOnElsewhere(t *testing.T) {
 }
 
 func TestJobThatKillsItsWorkersIsBuried(t *testing.T) {
+	t.Parallel() // it mostly waits
 	server := startServer(t, EmbeddedConfig{Listen: "127.0.0.1:0"})
 	q := open(t, server)
 	j := submit(t, q, 1000)
@@ -235,6 +237,7 @@ func TestJobThatKillsItsWorkersIsBuried(t *testing.T) {
 }
 
 func TestStoppedWorkersLateResultIsThrownAway(t *testing.T) {
+	t.Parallel() // it mostly waits
 	server := startServer(t, EmbeddedConfig{Listen: "127.0.0.1:0"})
 	q := open(t, server)
 	c := startChild(t, "role:worker", server.cfg.Dir, "stale")
@@ -263,6 +266,7 @@ func TestStoppedWorkersLateResultIsThrownAway(t *testing.T) {
 }
 
 func TestKilledNodeKeepsItsJobs(t *testing.T) {
+	t.Parallel() // it mostly waits
 	dir := t.TempDir()
 	c := startChild(t, "role:node", dir, "hang")
 	c.expect(t, "ready")
@@ -302,6 +306,7 @@ func TestKilledNodeKeepsItsJobs(t *testing.T) {
 
 // TestNodeKilledAtAnyMoment kills a busy node again and again: what was accepted must end, once.
 func TestNodeKilledAtAnyMoment(t *testing.T) {
+	t.Parallel() // it mostly waits
 	dir := t.TempDir()
 	var accepted []job.ID
 	for round := range 4 {

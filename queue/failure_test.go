@@ -301,6 +301,7 @@ func TestStalledHandlerLosesItsLease(t *testing.T) {
 }
 
 func TestHungHandlerIsReplacedByAnotherWorker(t *testing.T) {
+	t.Parallel() // it mostly waits
 	server := startServer(t, EmbeddedConfig{})
 	q := open(t, server)
 	cfg := quick()
@@ -334,6 +335,7 @@ func TestHungHandlerIsReplacedByAnotherWorker(t *testing.T) {
 }
 
 func TestProgressKeepsALongJob(t *testing.T) {
+	t.Parallel() // it mostly waits
 	q := newQueue(t)
 	cfg := quick()
 	cfg.AckWait, cfg.StallAfter, cfg.Slots = 600*time.Millisecond, 300*time.Millisecond, 2

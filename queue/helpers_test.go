@@ -30,10 +30,7 @@ func TestMain(m *testing.M) {
 			os.Exit(0)
 		}
 	}
-	goleak.VerifyTestMain(m,
-		// A watcher's goroutine of nats.go ends with its connection, some time after.
-		goleak.IgnoreAnyFunction("github.com/nats-io/nats.go.(*Conn).spinUpSocketWatchers"),
-	)
+	goleak.VerifyTestMain(m)
 }
 
 func testLog(t *testing.T) *slog.Logger {

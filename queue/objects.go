@@ -56,16 +56,24 @@ func (c ctxReader) Read(p []byte) (int, error) {
 // cutGrace is how long an upload may take to clean up after its context ended. Sweep does it where the broker is away.
 const cutGrace = 2 * time.Second
 
-// put streams r into the store under name.
-func (o *objects) put(ctx context.Context, name string, r io.Reader) (*jetstream.ObjectInfo, error) {
-	upload, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	defer cancel()
+// outlive returns a context that ends d after ctx does.
+func outlive(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() {
-		if sleep(upload, cutGrace) {
+		if sleep(longer, d) {
 			cancel()
 		}
 	})
-	defer stop()
+	return longer, func() {
+		stop()
+		cancel()
+	}
+}
+
+// put streams r into the store under name.
+func (o *objects) put(ctx context.Context, name string, r io.Reader) (*jetstream.ObjectInfo, error) {
+	upload, cancel := outlive(ctx, cutGrace)
+	defer cancel()
 	meta := jetstream.ObjectMeta{Name: name, Opts: &jetstream.ObjectMetaOptions{ChunkSize: objectChunk}}
 	info, err := o.store.Put(upload, meta, ctxReader{ctx, r})
 	if err != nil {

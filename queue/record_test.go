@@ -1,0 +1,234 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"steno/job"
+)
+
+var t0 = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+func TestClaim(t *testing.T) {
+	const ttl = 30 * time.Second
+	held := func(contested int) *lease { return &lease{ID: "old", Worker: "a", TTL: ttl, Beat: 7, Contested: contested} }
+	for name, c := range map[string]struct {
+		rec  record
+		now  time.Duration // since the last renewal, by the claimant's clock
+		want claimed
+	}{
+		"waiting":                       {record{State: job.Queued}, 0, claimRun},
+		"done":                          {record{State: job.Done}, 0, claimEnded},
+		"failed":                        {record{State: job.Failed}, 0, claimEnded},
+		"owner dead":                    {record{State: job.Running, Attempt: 1, Lease: held(0)}, ttl, claimRun},
+		"owner seems alive":             {record{State: job.Running, Attempt: 1, Lease: held(0)}, ttl - 1, claimBusy},
+		"owner has moved since":         {record{State: job.Running, Attempt: 1, Lease: held(6)}, time.Second, claimBusy},
+		"owner has not moved since":     {record{State: job.Running, Attempt: 1, Lease: held(7)}, time.Second, claimRun},
+		"clock an hour behind, first":   {record{State: job.Running, Attempt: 1, Lease: held(0)}, -time.Hour, claimBusy},
+		"clock an hour behind, second":  {record{State: job.Running, Attempt: 1, Lease: held(7)}, -time.Hour, claimRun},
+		"to be cancelled, owner dead":   {record{State: job.Running, Attempt: 1, Lease: held(0), CancelAsked: true}, ttl, claimCancelled},
+		"attempts used up, owner dead":  {record{State: job.Running, Attempt: 3, Lease: held(0)}, ttl, claimExhausted},
+		"attempts used up, owner alive": {record{State: job.Running, Attempt: 3, Lease: held(0)}, 0, claimBusy},
+		"our own claim of before":       {record{State: job.Running, Attempt: 1, Lease: &lease{ID: "new"}}, 0, claimRun},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := c.rec
+			before := r.Attempt
+			if got := r.claim(lease{ID: "new", Worker: "b", TTL: ttl}, 3, t0.Add(c.now), t0); got != c.want {
+				t.Fatalf("claim = %d, want %d", got, c.want)
+			}
+			switch c.want {
+			case claimRun:
+				if r.Lease.ID != "new" || r.State != job.Running {
+					t.Errorf("the lease is %+v, the job %s", r.Lease, r.State)
+				}
+				if c.rec.Lease != nil && c.rec.Lease.ID == "old" && (len(r.History) != 1 || r.History[0].Outcome != OutcomeLost) {
+					t.Errorf("history %+v", r.History)
+				}
+			case claimExhausted:
+				if r.State != job.Failed || r.Error.Code != "WORKER_DIED" || r.Attempt != before {
+					t.Errorf("record %+v", r)
+				}
+			}
+		})
+	}
+}
+
+// TestRecordRules plays workers that claim, renew, die and settle, users that cancel, and the clock, in any order.
+func TestRecordRules(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		const attempts, ttl = 3, 30 * time.Second
+		now, renewed := t0, t0
+		r := newRecord(job.Job{ID: job.NewID()}, DefaultPool, now)
+		var holders []string // every lease there ever was
+		begun := 0
+		ended := map[job.State]bool{}
+		pick := func(t *rapid.T) string {
+			if len(holders) == 0 {
+				return "nobody"
+			}
+			return rapid.SampledFrom(holders).Draw(t, "holder")
+		}
+		t.Repeat(map[string]func(*rapid.T){
+			"time passes": func(t *rapid.T) { now = now.Add(time.Duration(rapid.IntRange(1, 40).Draw(t, "s")) * time.Second) },
+			"claim": func(t *rapid.T) {
+				id := fmt.Sprint("lease", len(holders))
+				if r.claim(lease{ID: id, TTL: ttl}, attempts, now, renewed) == claimRun {
+					holders = append(holders, id)
+					begun++
+				}
+				renewed = now
+			},
+			"renew": func(t *rapid.T) {
+				l := pick(t)
+				mine := r.Lease != nil && r.Lease.ID == l
+				if err := r.renew(l, job.Progress{}); errors.Is(err, ErrLeaseLost) == mine {
+					t.Fatalf("renewal of %s: %v; it holds the lease: %t", l, err, mine)
+				}
+				if mine {
+					renewed = now
+				}
+			},
+			"settle": func(t *rapid.T) {
+				l := pick(t)
+				mine := r.Lease != nil && r.Lease.ID == l || r.Closed == l
+				v := verdict{outcome: rapid.SampledFrom([]Outcome{
+					OutcomeDone, OutcomeFailed, OutcomeCancelled, OutcomeRetried, OutcomeRequeued, OutcomeHandedOn,
+				}).Draw(t, "outcome"), result: "result of " + l}
+				if v.outcome == OutcomeFailed {
+					v.err = job.Errorf(job.Input, "X", "x")
+				}
+				if _, err := r.settle(l, v, job.Progress{}, now); (err == nil) != mine {
+					t.Fatalf("settlement by %s: %v; it may: %t", l, err, mine)
+				}
+			},
+			"cancel": func(*rapid.T) { _ = r.requestCancel(now) },
+			"": func(t *rapid.T) {
+				if r.State.Terminal() {
+					ended[r.State] = true
+				}
+				switch {
+				case len(ended) > 1 || len(ended) == 1 && !r.State.Terminal():
+					t.Fatalf("a terminal state changed: %v, now %s", ended, r.State)
+				case (r.Lease != nil) != (r.State == job.Running):
+					t.Fatalf("the job is %s with lease %v", r.State, r.Lease)
+				case r.Attempt < 0 || r.Attempt > attempts:
+					t.Fatalf("%d attempts", r.Attempt)
+				case r.State == job.Done && r.Result != "result of "+r.Closed:
+					t.Fatalf("the result is %q, but %s ended the job", r.Result, r.Closed)
+				case r.State == job.Failed && r.Error == nil:
+					t.Fatal("failed without an error")
+				case r.State != job.Done && r.Result != "":
+					t.Fatalf("%s with a result", r.State)
+				case r.Claims != begun:
+					t.Fatalf("%d claims counted, %d made", r.Claims, begun)
+				}
+			},
+		})
+	})
+}
+
+func TestRecordStaysSmall(t *testing.T) {
+	r := newRecord(job.Job{ID: job.NewID()}, DefaultPool, t0)
+	for i := range 100 {
+		l := fmt.Sprint(i)
+		r.claim(lease{ID: l, Worker: strings.Repeat("w", 64)}, 1000, t0, t0)
+		big := job.Errorf(job.Internal, "BIG", "%s: %w", strings.Repeat("é", 1<<15), errors.New(strings.Repeat("ü", 1<<15)))
+		if _, err := r.settle(l, verdict{outcome: OutcomeRetried, err: big}, job.Progress{}, t0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	data, err := r.encode()
+	if err != nil || len(data) > 64<<10 {
+		t.Errorf("a record of %d bytes, %v", len(data), err)
+	}
+	if back, err := decodeRecord(data); err != nil || back.Attempt != r.Attempt {
+		t.Errorf("it decodes to %d attempts, %v; want %d", back.Attempt, err, r.Attempt)
+	}
+}
+
+func TestJudge(t *testing.T) {
+	cfg := WorkerConfig{}.WithDefaults()
+	input := job.Errorf(job.Input, "NO_AUDIO_STREAM", "no audio")
+	resource := job.Errorf(job.Resource, "NO_DISK", "full")
+	transient := job.Errorf(job.Transient, "AWAY", "away")
+	for name, c := range map[string]struct {
+		err, cause error
+		stopping   bool
+		rec        record
+		want       Outcome
+		code       string
+	}{
+		"success":                        {nil, nil, false, record{Attempt: 1}, OutcomeDone, ""},
+		"success while stopping":         {nil, ErrDraining, true, record{Attempt: 1}, OutcomeDone, ""},
+		"bad input":                      {input, nil, false, record{Attempt: 1}, OutcomeFailed, "NO_AUDIO_STREAM"},
+		"bad input while stopping":       {input, ErrDraining, true, record{Attempt: 1}, OutcomeFailed, "NO_AUDIO_STREAM"},
+		"wrapped":                        {fmt.Errorf("probe: %w", input), nil, false, record{Attempt: 1}, OutcomeFailed, "NO_AUDIO_STREAM"},
+		"engine dead":                    {job.Errorf(job.Engine, "E", "e"), nil, false, record{Attempt: 1}, OutcomeFailed, "E"},
+		"engine dead while stopping":     {job.Errorf(job.Engine, "E", "e"), nil, true, record{Attempt: 1}, OutcomeHandedOn, ""},
+		"cancelled":                      {context.Canceled, ErrCancelled, false, record{Attempt: 1}, OutcomeCancelled, ""},
+		"cancelled while stopping":       {context.Canceled, ErrCancelled, true, record{Attempt: 1}, OutcomeCancelled, ""},
+		"lease lost":                     {context.Canceled, ErrLeaseLost, false, record{Attempt: 1}, OutcomeLost, ""},
+		"drained":                        {context.Canceled, ErrDraining, true, record{Attempt: 3}, OutcomeHandedOn, ""},
+		"stalled":                        {context.Canceled, ErrStalled, false, record{Attempt: 1}, OutcomeRetried, "STALLED"},
+		"stalled, last attempt":          {context.Canceled, ErrStalled, false, record{Attempt: 3}, OutcomeFailed, "STALLED"},
+		"a timeout of its own":           {context.DeadlineExceeded, nil, false, record{Attempt: 1}, OutcomeRetried, "TIMEOUT"},
+		"transient":                      {transient, nil, false, record{Attempt: 2}, OutcomeRetried, "AWAY"},
+		"transient, last attempt":        {transient, nil, false, record{Attempt: 3}, OutcomeFailed, "AWAY"},
+		"unknown":                        {errors.New("?"), nil, false, record{Attempt: 1}, OutcomeRetried, "INTERNAL"},
+		"no disk":                        {resource, nil, false, record{Attempt: 3, Requeues: 19}, OutcomeRequeued, "NO_DISK"},
+		"no disk for the 21st time":      {resource, nil, false, record{Attempt: 1, Requeues: 20}, OutcomeFailed, "NO_DISK"},
+		"transient that wraps a timeout": {job.Errorf(job.Transient, "AWAY", "a: %w", context.DeadlineExceeded), nil, false, record{Attempt: 1}, OutcomeRetried, "AWAY"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := cfg.judge(c.err, c.cause, c.stopping, c.rec)
+			code := ""
+			if v.err != nil {
+				code = v.err.Code
+			}
+			if v.outcome != c.want || code != c.code {
+				t.Errorf("%s %s, want %s %s", v.outcome, code, c.want, c.code)
+			}
+			if wait := v.outcome == OutcomeRetried || v.outcome == OutcomeRequeued; wait != (v.delay > 0) {
+				t.Errorf("a delay of %s for %s", v.delay, v.outcome)
+			}
+		})
+	}
+}
+
+func TestBackoff(t *testing.T) {
+	cfg := WorkerConfig{}.WithDefaults()
+	for n, want := range []time.Duration{5, 10, 20, 40, 60, 60} {
+		want *= time.Second
+		if got := cfg.backoff(n); got < want || got > want+want/4+1 {
+			t.Errorf("pause %d is %s, want %s and up to a quarter more", n, got, want)
+		}
+	}
+	if got := cfg.backoff(1000); got > 75*time.Second+1 {
+		t.Errorf("pause 1000 is %s", got)
+	}
+}
+
+func FuzzParseMessage(f *testing.F) {
+	id := job.NewID()
+	subject := jobSubject(DefaultPool, 0, id)
+	f.Add(subject, []byte(`{"id":"`+string(id)+`"}`))
+	f.Add(subject, []byte(`{"id":"`+strings.ToLower(string(id))+`"}`))
+	f.Add(subject, []byte(`{`))
+	f.Add("", []byte(`null`))
+	f.Fuzz(func(t *testing.T, subject string, data []byte) {
+		j, err := parseMessage(subject, data)
+		if err != nil {
+			return
+		}
+		if _, err := job.ParseID(string(j.ID)); err != nil || !strings.HasSuffix(subject, "."+string(j.ID)) {
+			t.Errorf("took job %q on %q", j.ID, subject)
+		}
+	})
+}
