@@ -80,10 +80,7 @@ func Write(w io.Writer, f Format, t Transcript, o Options) error {
 	case VTT:
 		err = writeVTT(w, t)
 	case JSON:
-		e := json.NewEncoder(w)
-		e.SetIndent("", "  ")
-		e.SetEscapeHTML(false)
-		err = e.Encode(t)
+		err = writeJSON(w, t)
 	case DOCX:
 		err = writeDOCX(w, t, o)
 	default:
@@ -95,69 +92,16 @@ func Write(w io.Writer, f Format, t Transcript, o Options) error {
 	return nil
 }
 
-const (
-	// paragraphPause starts a new paragraph, in seconds: longer than a breath between sentences.
-	paragraphPause = 2.0
-	// paragraphChars is after how many bytes the next end of a sentence starts one, so that a monologue can be read.
-	paragraphChars = 600
-)
-
-// paragraphs groups segments for reading: by speaker, by pauses, and by length at the end of a sentence.
-func paragraphs(segs []Segment) [][]Segment {
-	var out [][]Segment
-	size := 0
-	for i, s := range segs {
-		if i > 0 {
-			prev := segs[i-1]
-			long := size > paragraphChars && endsSentence(prev.Text)
-			if s.Speaker == prev.Speaker && s.Start-prev.End < paragraphPause && !long {
-				out[len(out)-1] = append(out[len(out)-1], s)
-				size += len(s.Text)
-				continue
-			}
-		}
-		out = append(out, []Segment{s})
-		size = len(s.Text)
+// writeJSON writes empty lists as such: clients loop over them without a look.
+func writeJSON(w io.Writer, t Transcript) error {
+	if t.Segments == nil {
+		t.Segments = []Segment{}
 	}
-	return out
-}
-
-func endsSentence(s string) bool {
-	return strings.HasSuffix(strings.TrimRight(s, `"'”’»)`), ".") || strings.ContainsAny(lastRune(strings.TrimRight(s, `"'”’»)`)), "!?…。！？")
-}
-
-func lastRune(s string) string {
-	r := []rune(s)
-	if len(r) == 0 {
-		return ""
+	if t.Plan == nil {
+		t.Plan = []Choice{}
 	}
-	return string(r[len(r)-1])
-}
-
-func writeText(w io.Writer, t Transcript) error {
-	var b strings.Builder
-	for i, p := range paragraphs(t.Segments) {
-		if i > 0 {
-			b.WriteByte('\n')
-		}
-		if p[0].Speaker != "" {
-			b.WriteString(p[0].Speaker + ": ")
-		}
-		b.WriteString(clean(Text(p)) + "\n")
-	}
-	_, err := io.WriteString(w, b.String())
-	return err
-}
-
-// clean drops control characters, which no text format can hold and no speaker says.
-func clean(s string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r == '\n' || r == '\t' || r == '\r':
-			return ' '
-		case r < 0x20, r == 0x7f, r >= 0xfffe && r <= 0xffff, r >= 0xd800 && r <= 0xdfff:
-			return -1
-		}
-		return r
-	}, strings.ToValidUTF8(s, ""))
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(t)
 }

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"sort"
 	"strings"
-	"unicode/utf8"
 )
 
 // Part is what one chunk says. Segments and words count from the chunk's start.
@@ -19,24 +18,29 @@ type Part struct {
 // Pause is a stretch of the source without sound, in seconds.
 type Pause struct{ Start, End float64 }
 
+// slack is by how many seconds a time may miss a pause and still belong to it. No word is that short, so a segment that starts
+// 0.1 s before a pause and goes on after it really starts after it.
+const slack = 0.1
+
 // Merge joins the parts of a job, in any order, to segments in source time: sorted, numbered, none overlapping, each within
-// its chunk. Pauses must be sorted and disjoint; a segment that the model let start or end inside one is moved to the pause's edge, since
-// Whisper's times are good to a few tenths of a second and the waveform's to a hundredth. It fails where an index is missing
-// or doubled. O(n log n).
+// its chunk, in milliseconds. Pauses must be sorted and disjoint. A time that the model set inside one moves to its edge, since
+// Whisper's times are good to a few tenths of a second and the waveform's to a hundredth; a segment that lies in one as a whole
+// moves to the nearest speech of its chunk. It fails where an index is missing or doubled. The parts are left as they are.
+// O(n log n).
 func Merge(parts []Part, pauses []Pause) ([]Segment, error) {
 	parts = slices.Clone(parts)
-	sort.Slice(parts, func(i, j int) bool { return parts[i].Index < parts[j].Index })
+	slices.SortFunc(parts, func(a, b Part) int { return a.Index - b.Index })
 	var out []Segment
 	last := 0.0
 	for i, p := range parts {
 		if p.Index != i {
 			return nil, fmt.Errorf("merge chunks: chunk %d is missing or doubled", i)
 		}
-		if p.Start < last-1e-9 || p.End < p.Start {
+		if !(p.Start >= last-1e-9 && p.End >= p.Start && p.End < math.Inf(1)) {
 			return nil, fmt.Errorf("merge chunks: chunk %d at %.3f–%.3f s overlaps the one before it", i, p.Start, p.End)
 		}
 		last = p.End
-		out = p.append(out, pauses)
+		out = append(out, p.segments(pauses)...)
 	}
 	for i := range out {
 		out[i].ID = i
@@ -44,108 +48,136 @@ func Merge(parts []Part, pauses []Pause) ([]Segment, error) {
 	return out, nil
 }
 
-// append adds the part's segments to out, in source time.
-func (p Part) append(out []Segment, pauses []Pause) []Segment {
-	floor := p.Start
+// segments are the part's segments that say something, in source time.
+func (p Part) segments(pauses []Pause) []Segment {
+	var out []Segment
+	var at []stretch
 	for _, s := range p.Segments {
-		s.Text = strings.TrimSpace(s.Text)
-		if s.Text == "" {
-			continue
+		if s.Text = strings.TrimSpace(s.Text); s.Text != "" {
+			out = append(out, s)
+			at = append(at, stretch{start: p.Start + s.Start, end: p.Start + s.End})
 		}
-		s.Start, s.End = p.place(s.Start, s.End, floor, pauses)
-		s.Words = p.words(s, pauses)
-		floor = s.End
-		out = append(out, s)
+	}
+	limits{p.Start, p.End, pauses}.settle(at)
+	for i := range out {
+		out[i].Words = p.words(out[i].Words, limits{at[i].start, at[i].end, pauses})
+		out[i].Start, out[i].End = round(at[i].start), round(at[i].end)
 	}
 	return out
 }
 
-func (p Part) words(s Segment, pauses []Pause) []Word {
-	if len(s.Words) == 0 {
-		return nil
-	}
-	words := make([]Word, 0, len(s.Words))
-	within := Part{Start: s.Start, End: s.End}
-	floor := s.Start
-	for _, w := range s.Words {
-		// Words count from the chunk's start as segments do; within bounds them by their segment.
-		w.Start, w.End = within.bound(p.Start+w.Start, p.Start+w.End, floor, pauses)
-		floor = w.End
-		words = append(words, w)
-	}
-	return words
-}
-
-func (p Part) place(start, end, floor float64, pauses []Pause) (a, b float64) {
-	return p.bound(p.Start+start, p.Start+end, floor, pauses)
-}
-
-// bound brings a time range into [floor, p.End], out of pauses, and in order.
-func (p Part) bound(start, end, floor float64, pauses []Pause) (a, b float64) {
-	start = clamp(start, floor, p.End)
-	end = clamp(end, start, p.End)
-	a, b = snapStart(start, pauses), snapEnd(end, pauses)
-	if b <= a {
-		// It lay in one pause as a whole, or around its edge: what it says was said right after the pause, or, at the chunk's
-		// end, right before it.
-		b = max(a, end)
-	}
-	a = clamp(a, floor, p.End)
-	return round(a), round(clamp(b, a, p.End))
-}
-
-// snapStart moves a start inside a pause to the pause's end.
-func snapStart(t float64, pauses []Pause) float64 {
-	i := sort.Search(len(pauses), func(i int) bool { return pauses[i].End > t })
-	if i < len(pauses) && pauses[i].Start <= t {
-		return pauses[i].End
-	}
-	return t
-}
-
-// snapEnd moves an end inside a pause to the pause's start.
-func snapEnd(t float64, pauses []Pause) float64 {
-	i := sort.Search(len(pauses), func(i int) bool { return pauses[i].End >= t })
-	if i < len(pauses) && pauses[i].Start < t {
-		return pauses[i].Start
-	}
-	return t
-}
-
-func clamp(t, lo, hi float64) float64 { return max(lo, min(t, max(lo, hi))) }
-
-// round keeps milliseconds: finer than any model tells.
-func round(t float64) float64 { return math.Round(t*1000) / 1000 }
-
-// Text joins segments to running text: with a space between them, save where a script is written without.
-func Text(segments []Segment) string {
-	var b strings.Builder
-	for _, s := range segments {
-		if b.Len() > 0 && !(spacelessEnd(b.String()) && spacelessStart(s.Text)) {
-			b.WriteByte(' ')
+// words are a segment's words in source time, within the segment.
+func (p Part) words(words []Word, within limits) []Word {
+	var out []Word
+	var at []stretch
+	for _, w := range words {
+		if w.Text = strings.TrimSpace(w.Text); w.Text != "" {
+			out = append(out, w)
+			at = append(at, stretch{start: p.Start + w.Start, end: p.Start + w.End})
 		}
-		b.WriteString(s.Text)
 	}
-	return b.String()
+	within.settle(at)
+	for i := range out {
+		out[i].Start, out[i].End = round(at[i].start), round(at[i].end)
+	}
+	return out
 }
 
-func spacelessEnd(s string) bool {
-	r, _ := utf8.DecodeLastRuneInString(s)
-	return spaceless(r)
+// stretch is a range of source time. back is set where it was moved back to before a pause: then its start is a guess.
+type stretch struct {
+	start, end float64
+	back       bool
 }
 
-func spacelessStart(s string) bool {
-	r, _ := utf8.DecodeRuneInString(s)
-	return spaceless(r)
+// limits are where stretches may lie: from lo to hi, out of the pauses.
+type limits struct {
+	lo, hi float64
+	pauses []Pause
 }
 
-// spaceless reports whether r belongs to a script written without spaces between words: Chinese, Japanese, Thai, Lao,
-// Khmer, Myanmar, or their punctuation.
-func spaceless(r rune) bool {
+// settle moves stretches into the limits and makes them follow one another. Where two overlap, the second one's start counts
+// and the first one's end gives way: Whisper hears beginnings better than ends.
+func (l limits) settle(ts []stretch) {
+	for i := range ts {
+		ts[i] = l.snap(ts[i])
+		if i == 0 {
+			continue
+		}
+		prev, t := &ts[i-1], &ts[i]
+		if t.back {
+			t.start = max(t.start, prev.end)
+		}
+		t.start = max(t.start, prev.start)
+		t.end = max(t.end, t.start)
+		if prev.end > t.start {
+			prev.end = max(prev.start, l.endBefore(t.start, 0))
+		}
+	}
+}
+
+func (l limits) snap(t stretch) stretch {
+	t.start = l.clamp(t.start)
+	t.end = max(t.start, l.clamp(t.end))
+	for _, reach := range []float64{slack, 0} {
+		start, end := l.startAfter(t.start, reach), l.endBefore(t.end, reach)
+		if start < end || start == end && reach == 0 {
+			return stretch{start: start, end: end}
+		}
+	}
+	return l.nearest(t)
+}
+
+// nearest moves t, which lies in one pause, to the end or to the start of it, whichever is nearer and within the limits. Without
+// either the limits hold no speech at all, and t stays.
+func (l limits) nearest(t stretch) stretch {
+	i := sort.Search(len(l.pauses), func(i int) bool { return l.pauses[i].End >= t.end })
+	if i == len(l.pauses) {
+		return t
+	}
+	p, length := l.pauses[i], t.end-t.start
+	after, before := p.End < l.hi, p.Start > l.lo
 	switch {
-	case r >= 0x3000 && r <= 0x30ff, r >= 0x3400 && r <= 0x9fff, r >= 0xff00 && r <= 0xffef, r >= 0x20000 && r <= 0x2ffff,
-		r >= 0x0e00 && r <= 0x0eff, r >= 0x1000 && r <= 0x109f, r >= 0x1780 && r <= 0x17ff:
-		return true
+	case after && (!before || p.End-t.start <= t.end-p.Start):
+		end := min(p.End+length, l.hi)
+		if i+1 < len(l.pauses) {
+			end = min(end, l.pauses[i+1].Start)
+		}
+		return stretch{start: p.End, end: end}
+	case before:
+		start := max(p.Start-length, l.lo)
+		if i > 0 {
+			start = max(start, l.pauses[i-1].End)
+		}
+		return stretch{start: start, end: p.Start, back: true}
 	}
-	return false
+	return t
 }
+
+// startAfter moves a start inside a pause, or at most reach before one, to the pause's end.
+func (l limits) startAfter(t, reach float64) float64 {
+	i := sort.Search(len(l.pauses), func(i int) bool { return l.pauses[i].End > t })
+	if i < len(l.pauses) && l.pauses[i].Start <= t+reach {
+		return l.pauses[i].End
+	}
+	return t
+}
+
+// endBefore moves an end inside a pause, or at most reach after one, to the pause's start.
+func (l limits) endBefore(t, reach float64) float64 {
+	i := sort.Search(len(l.pauses), func(i int) bool { return l.pauses[i].End >= t-reach })
+	if i < len(l.pauses) && l.pauses[i].Start < t {
+		return l.pauses[i].Start
+	}
+	return t
+}
+
+// clamp brings t into the limits; what is no number becomes the lower one.
+func (l limits) clamp(t float64) float64 {
+	if math.IsNaN(t) {
+		return l.lo
+	}
+	return max(l.lo, min(t, l.hi))
+}
+
+// round keeps milliseconds: finer than any model tells. It keeps order, so what does not overlap before does not after.
+func round(t float64) float64 { return math.Round(t*1000) / 1000 }
