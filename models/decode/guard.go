@@ -97,11 +97,11 @@ func CompressionRatio(text string) float64 {
 }
 
 // contextStep and contextPad size the encoder's context: a multiple of 64 positions keeps the matrix kernels on their fast
-// path, and the pad of 0.32 s gives the decoder the little silence that it takes for an end. Pads of 1.3 and 2.6 s did not
-// help (docs/adr/0003-one-pass.md).
+// path, and the pad of 0.64 s gives the decoder the little silence that it takes for an end. Pads of 0.32, 1.3 and 2.6 s did not
+// do better (docs/adr/0003-one-pass.md).
 const (
 	contextStep = 64
-	contextPad  = 16
+	contextPad  = 32
 	fullContext = 1500
 	minContext  = 192
 )
