@@ -1,0 +1,274 @@
+package pipeline_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"go.uber.org/goleak"
+
+	"steno/audio"
+	"steno/job"
+	"steno/models"
+	"steno/pipeline"
+	"steno/transcript"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("steno/internal/proc.spawn"))
+}
+
+// scripted is an engine that does what the test says, for crashes and exact timing; the audio before it is real.
+type scripted struct {
+	run  func(ctx context.Context, call int, r models.Request) (models.Result, error)
+	call atomic.Int64
+	done chan struct{}
+	once sync.Once
+}
+
+func (s *scripted) Info() models.Info {
+	return models.Info{Model: "scripted", Device: "cpu", SHA256: "abc", Multilingual: true, States: 8, Bytes: 1}
+}
+
+func (s *scripted) Transcribe(ctx context.Context, r models.Request, _ func([]transcript.Segment)) (models.Result, error) {
+	if r.DetectOnly {
+		return models.Result{Language: "de", LanguageProb: 0.8}, nil
+	}
+	res, err := s.run(ctx, int(s.call.Add(1)), r)
+	if errors.Is(err, models.ErrEngineDied) {
+		s.die()
+	}
+	return res, err
+}
+
+func (s *scripted) Done() <-chan struct{} { return s.done }
+func (s *scripted) Err() error            { return models.ErrEngineDied }
+func (s *scripted) Close() error          { s.die(); return nil }
+func (s *scripted) die()                  { s.once.Do(func() { close(s.done) }) }
+
+// loader makes scripted engines, a new one after each death.
+type loader struct {
+	run   func(ctx context.Context, call int, r models.Request) (models.Result, error)
+	loads atomic.Int64
+}
+
+func (l *loader) Load(context.Context, models.Spec) (models.Engine, error) {
+	l.loads.Add(1)
+	return &scripted{run: l.run, done: make(chan struct{})}, nil
+}
+
+func (l *loader) Estimate(models.Spec) (int64, error) { return 1, nil }
+
+// says answers with the chunk's length as its text.
+func says(_ context.Context, _ int, r models.Request) (models.Result, error) {
+	seconds := float64(len(r.PCM)) / audio.Rate
+	return models.Result{Language: r.Language, Segments: []transcript.Segment{{Start: 0, End: seconds, Text: fmt.Sprintf("%.0f", seconds)}}}, nil
+}
+
+// tone makes a recording of the given seconds of sound.
+func tone(t *testing.T, seconds int) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "tone.wav")
+	out, err := exec.CommandContext(t.Context(), "ffmpeg", "-nostdin", "-v", "error", "-f", "lavfi", "-i",
+		fmt.Sprintf("sine=440:r=16000:d=%d", seconds), path).CombinedOutput()
+	if err != nil {
+		t.Fatalf("make a tone: %v: %s", err, out)
+	}
+	return path
+}
+
+func runner(t *testing.T, l *loader, m *pipeline.Metrics) *pipeline.Runner {
+	t.Helper()
+	tools, err := audio.FindTools()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool, err := models.NewPool(models.PoolConfig{Slots: 4, MaxBytes: 100}, l, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = pool.Close(context.Background()) })
+	return pipeline.New(pipeline.Config{Tools: tools, Pool: pool, ChunksInFlight: 4, Metrics: m})
+}
+
+func input(path string) pipeline.Input {
+	return pipeline.Input{Path: path, Job: job.Job{ID: job.NewID(), FileName: "tone.wav", Source: job.Source{SHA256: "f00"}}}
+}
+
+func TestRunMergesChunksInOrder(t *testing.T) {
+	l := &loader{run: func(ctx context.Context, call int, r models.Request) (models.Result, error) {
+		time.Sleep(time.Duration(5-call) * 20 * time.Millisecond) // later chunks end first
+		return says(ctx, call, r)
+	}}
+	var seen []job.Progress
+	in := input(tone(t, 100))
+	in.OnProgress = func(p job.Progress) { seen = append(seen, p) }
+	in.OnSegments = func([]transcript.Segment) {}
+	reg := prometheus.NewRegistry()
+	m := pipeline.NewMetrics(reg)
+	tr, err := runner(t, l, m).Run(t.Context(), in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tr.Chunks != 4 || len(tr.Segments) != 4 || tr.Language != "de" || tr.Duration != 100 || !tr.ColdStart {
+		t.Errorf("%d chunks, %d segments, %s, %v s, cold %v: want 4, 4, de, 100, true", tr.Chunks, len(tr.Segments), tr.Language, tr.Duration, tr.ColdStart)
+	}
+	for i := 1; i < len(tr.Segments); i++ {
+		if tr.Segments[i].Start != tr.Segments[i-1].End {
+			t.Errorf("segment %d starts at %v, the one before ends at %v", i, tr.Segments[i].Start, tr.Segments[i-1].End)
+		}
+	}
+	for i := 1; i < len(seen); i++ {
+		if seen[i].Done < seen[i-1].Done {
+			t.Errorf("progress went back from %v to %v", seen[i-1], seen[i])
+		}
+	}
+	if last := seen[len(seen)-1]; last.Fraction() != 1 || last.Stage != job.StageMerge {
+		t.Errorf("last progress %+v, want all of it, at merge", last)
+	}
+	if len(tr.Plan) == 0 || tr.Timings.Total <= 0 || tr.Timings.Transcribe <= 0 {
+		t.Errorf("plan %v, timings %+v: want both filled in", tr.Plan, tr.Timings)
+	}
+	if problems, err := testutil.GatherAndLint(reg); err != nil || len(problems) > 0 {
+		t.Errorf("metrics: %v %v", problems, err)
+	}
+}
+
+func TestFirstHardErrorEndsTheRest(t *testing.T) {
+	boom := errors.New("boom")
+	l := &loader{run: func(ctx context.Context, call int, r models.Request) (models.Result, error) {
+		if call == 2 {
+			return models.Result{}, boom
+		}
+		<-ctx.Done() // only an end of the context lets the others return
+		return models.Result{}, ctx.Err()
+	}}
+	_, err := runner(t, l, nil).Run(t.Context(), input(tone(t, 200)))
+	var je *job.Error
+	if !errors.Is(err, boom) || !errors.As(err, &je) || je.Class != job.Internal {
+		t.Errorf("error %v, want the chunk's, of class INTERNAL", err)
+	}
+}
+
+func TestEngineDeathCostsOneRetry(t *testing.T) {
+	var deaths atomic.Int64
+	l := &loader{}
+	l.run = func(ctx context.Context, call int, r models.Request) (models.Result, error) {
+		if deaths.CompareAndSwap(0, 1) {
+			return models.Result{}, fmt.Errorf("%w: signal: killed", models.ErrEngineDied)
+		}
+		return says(ctx, call, r)
+	}
+	tr, err := runner(t, l, nil).Run(t.Context(), input(tone(t, 100)))
+	if err != nil || len(tr.Segments) != 4 {
+		t.Fatalf("%d segments, %v: want 4", len(tr.Segments), err)
+	}
+	if n := l.loads.Load(); n != 2 {
+		t.Errorf("%d loads, want 2: the dead engine was replaced once", n)
+	}
+}
+
+func TestPoisonedChunkFailsTheJob(t *testing.T) {
+	l := &loader{run: func(context.Context, int, models.Request) (models.Result, error) {
+		return models.Result{}, fmt.Errorf("%w: signal: aborted", models.ErrEngineDied)
+	}}
+	_, err := runner(t, l, nil).Run(t.Context(), input(tone(t, 10)))
+	var je *job.Error
+	if !errors.As(err, &je) || je.Class != job.Engine || je.Code != "ENGINE_CRASH" {
+		t.Errorf("error %v, want ENGINE_CRASH", err)
+	}
+	if n := l.loads.Load(); n > 2 {
+		t.Errorf("%d loads: a chunk that killed two engines must not meet a third", n)
+	}
+}
+
+// memory is a chunk store.
+type memory struct {
+	mu   sync.Mutex
+	data map[string][]byte
+}
+
+func (m *memory) Get(_ context.Context, key string) ([]byte, bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	v, ok := m.data[key]
+	return v, ok, nil
+}
+
+func (m *memory) Put(_ context.Context, key string, v []byte) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.data == nil {
+		m.data = map[string][]byte{}
+	}
+	m.data[key] = slices.Clone(v)
+	return nil
+}
+
+func TestFinishedChunksAreNotComputedAgain(t *testing.T) {
+	var store memory
+	path := tone(t, 200)
+	ctx, cancel := context.WithCancel(t.Context())
+	var computed atomic.Int64
+	l := &loader{run: func(_ context.Context, call int, r models.Request) (models.Result, error) {
+		if computed.Add(1) == 4 {
+			cancel() // as a drain would
+		}
+		return says(ctx, call, r)
+	}}
+	r := runner(t, l, nil)
+	in := input(path)
+	in.Chunks = &store
+	if _, err := r.Run(ctx, in); !errors.Is(err, context.Canceled) {
+		t.Fatalf("error %v, want the cancellation", err)
+	}
+	kept := 0
+	for range store.data {
+		kept++
+	}
+	before := computed.Load()
+	in.Job.ID = job.NewID() // another job on the same content shares the work
+	tr, err := r.Run(t.Context(), in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := computed.Load() - before
+	if tr.ChunksReused == 0 || int(again)+tr.ChunksReused != tr.Chunks || tr.ChunksReused+1 < kept-1 {
+		t.Errorf("%d of %d chunks reused, %d computed again, %d results kept", tr.ChunksReused, tr.Chunks, again, kept)
+	}
+	in.Job.Params.Prompt = "other parameters"
+	if tr, err = r.Run(t.Context(), in); err != nil || tr.ChunksReused != 0 {
+		t.Errorf("%d chunks reused under other parameters, %v: want none", tr.ChunksReused, err)
+	}
+}
+
+func TestUserErrorsComeThrough(t *testing.T) {
+	l := &loader{run: says}
+	for name, c := range map[string]struct {
+		path   string
+		params job.Params
+		code   string
+	}{
+		"absent":   {"/nowhere/a.mp3", job.Params{}, "FILE_NOT_FOUND"},
+		"chunk":    {tone(t, 1), job.Params{ChunkSeconds: 1}, "BAD_PARAMETER"},
+		"diarize":  {tone(t, 1), job.Params{Diarize: true}, "NOT_SUPPORTED"},
+		"loudness": {tone(t, 1), job.Params{Loudness: "loud"}, "BAD_PARAMETER"},
+	} {
+		in := input(c.path)
+		in.Job.Params = c.params
+		_, err := runner(t, l, nil).Run(t.Context(), in)
+		var je *job.Error
+		if !errors.As(err, &je) || je.Code != c.code || je.Class != job.Input {
+			t.Errorf("%s: error %v, want %s", name, err, c.code)
+		}
+	}
+}
