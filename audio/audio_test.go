@@ -19,7 +19,9 @@ import (
 	"steno/job"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("steno/internal/proc.spawn")) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("steno/internal/proc.spawn"))
+}
 
 func tools(t testing.TB) Tools {
 	t.Helper()
