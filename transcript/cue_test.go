@@ -5,6 +5,7 @@ import (
 	"html"
 	"math"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"unicode"
@@ -65,7 +66,11 @@ func readBlock(f Format, times *regexp.Regexp, lines []string) (block, error) {
 	}
 	var n [8]float64
 	for i, digits := range times.FindStringSubmatch(lines[0])[1:] {
-		fmt.Sscan(strings.TrimLeft(digits, "0")+" 0", &n[i])
+		value, err := strconv.Atoi(digits)
+		if err != nil {
+			return block{}, err
+		}
+		n[i] = float64(value)
 	}
 	b := block{start: n[0]*3600 + n[1]*60 + n[2] + n[3]/1000, end: n[4]*3600 + n[5]*60 + n[6] + n[7]/1000, lines: lines[1:]}
 	if strings.Contains(strings.Join(b.lines, "\n"), "-->") {

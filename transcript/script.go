@@ -37,7 +37,7 @@ func Text(segments []Segment) string {
 
 // spaced reports whether a space belongs between two texts.
 func spaced(before, after string) bool {
-	return !(spaceless(lastRune(before)) && spaceless(firstRune(after)))
+	return !spaceless(lastRune(before)) || !spaceless(firstRune(after))
 }
 
 // spaceless reports whether r belongs to a script written without spaces between words: Chinese, Japanese, Thai, Lao,
