@@ -17,8 +17,8 @@ import (
 var errUnchanged = errors.New("unchanged")
 
 // change applies fn to a job's record by compare-and-swap, again after each write of others, until it is stored, fn returns
-// an error, or ctx ends (10 s where it has no deadline). fn must be repeatable: when the broker's confirmation gets lost, fn sees its own change.
-// renewed is the broker's time of the record's last write.
+// an error, or ctx ends (10 s where it has no deadline). fn must be repeatable: when the broker's confirmation gets lost, fn
+// sees its own change. renewed is the broker's time of the record's last write.
 func (q *Queue) change(ctx context.Context, id job.ID, fn func(r *record, renewed time.Time) error) (record, error) {
 	if _, bounded := ctx.Deadline(); !bounded {
 		var cancel context.CancelFunc

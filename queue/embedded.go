@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -225,7 +226,7 @@ func (s *Server) Health() error {
 	if srv == nil {
 		return errors.New("the embedded NATS server is stopped")
 	}
-	if h := srv.Healthz(&server.HealthzOptions{}); h.StatusCode != 200 {
+	if h := srv.Healthz(&server.HealthzOptions{}); h.StatusCode != http.StatusOK {
 		return fmt.Errorf("the embedded NATS server is not healthy: %s", h.Error)
 	}
 	return nil

@@ -338,11 +338,11 @@ func TestProgressKeepsALongJob(t *testing.T) {
 	t.Parallel() // it mostly waits
 	q := newQueue(t)
 	cfg := quick()
-	cfg.AckWait, cfg.StallAfter, cfg.Slots = 600*time.Millisecond, 300*time.Millisecond, 2
+	cfg.AckWait, cfg.StallAfter, cfg.Slots = time.Second, time.Second, 2
 	j := submit(t, q, 10)
 	work(t, q, cfg, func(_ context.Context, d *Delivery) (transcript.Transcript, error) {
-		for i := range 40 { // for 2 s
-			d.Progress(job.Progress{Stage: job.StageTranscribe, Done: float64(i), Total: 40})
+		for i := range 50 { // for 2.5 s
+			d.Progress(job.Progress{Stage: job.StageTranscribe, Done: float64(i), Total: 50})
 			time.Sleep(50 * time.Millisecond)
 		}
 		return say("long"), nil

@@ -38,17 +38,18 @@ func newMetrics(reg prometheus.Registerer, q *Queue) *metrics {
 			string(job.Input), string(job.Transient), string(job.Engine), string(job.Resource), string(job.Internal)),
 		retries: counters("steno_job_retries_total", "Attempts that ended with the job back on the queue, by outcome.", "outcome",
 			string(OutcomeRetried), string(OutcomeRequeued), string(OutcomeHandedOn), string(OutcomeLost)),
-		chunks: counters("steno_queue_chunk_results_total", "Results of chunks: kept, reused by a later attempt, absent when asked for.",
-			"result", "kept", "reused", "absent"),
-		leasesLost: counters("steno_queue_leases_lost_total", "Leases this worker lost: taken by another, or given up because of a stall.",
-			"reason", "taken", "stalled"),
+		chunks: counters("steno_queue_chunk_results_total",
+			"Results of chunks: kept, reused by a later attempt, absent when asked for.", "result", "kept", "reused", "absent"),
+		leasesLost: counters("steno_queue_leases_lost_total",
+			"Leases this worker lost: taken by another, or given up because of a stall.", "reason", "taken", "stalled"),
 		redelivered: f.NewCounter(prometheus.CounterOpts{
 			Name: "steno_queue_redelivered_total", Help: "Messages that were delivered before: retries, drains and dead workers.",
 		}),
 		// From 10 ms (an idle worker) by factors of 4 to 3 hours (a backlog).
 		wait: histogram("steno_queue_wait_seconds", "Time from queued to claimed.", prometheus.ExponentialBuckets(0.01, 4, 11)),
 		// From 0.5 ms (one write) by factors of 4 to 8 s (the broker is away).
-		ack:      histogram("steno_queue_ack_seconds", "Time to acknowledge an ended attempt.", prometheus.ExponentialBuckets(0.0005, 4, 8)),
+		ack: histogram("steno_queue_ack_seconds", "Time to acknowledge an ended attempt.",
+			prometheus.ExponentialBuckets(0.0005, 4, 8)),
 		inFlight: f.NewGauge(prometheus.GaugeOpts{Name: "steno_jobs_in_flight", Help: "Jobs that this worker runs."}),
 		slots:    f.NewGauge(prometheus.GaugeOpts{Name: "steno_job_slots", Help: "Jobs that this worker may run at the same time."}),
 	}

@@ -4,17 +4,25 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
 )
 
-// objects is an object store and the stream below it.
+// objects is an object store and the stream below it. Data is written and read through the stream, in the layout of NATS
+// ADR-20 that every NATS tool reads, because ObjectStore of nats.go v1.55.0 falls short of what a daemon needs: reads do not
+// end with their context, uploads cut by their context leave chunks behind, and each upload may leave a goroutine for good
+// (resetPendingAcksOnReconnect waits on a nil channel where the upload ends before it starts).
 type objects struct {
 	bucket string
+	js     jetstream.JetStream
 	store  jetstream.ObjectStore
 	stream jetstream.Stream
 }
@@ -28,10 +36,8 @@ func openObjects(ctx context.Context, js jetstream.JetStream, bucket string) (*o
 	if err != nil {
 		return nil, fmt.Errorf("open stream of object store %s: %w", bucket, err)
 	}
-	return &objects{bucket, store, stream}, nil
+	return &objects{bucket, js, store, stream}, nil
 }
-
-// Subjects of an object store, from ADR-20 of NATS.
 
 func chunkSubject(bucket, nuid string) string { return "$O." + bucket + ".C." + nuid }
 
@@ -39,61 +45,98 @@ func metaSubject(bucket, name string) string {
 	return "$O." + bucket + ".M." + base64.URLEncoding.EncodeToString([]byte(name))
 }
 
-// ctxReader ends with an error when its context ends. An upload must be cut here: where the context of Put itself ends,
-// nats.go leaves the chunks that were sent behind.
-type ctxReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c ctxReader) Read(p []byte) (int, error) {
-	if c.ctx.Err() != nil {
-		return 0, fmt.Errorf("read upload: %w", context.Cause(c.ctx))
-	}
-	return c.r.Read(p)
-}
+// errObjectExists is returned by put for a name that is taken.
+var errObjectExists = errors.New("the object exists already")
 
 // cutGrace is how long an upload may take to clean up after its context ended. Sweep does it where the broker is away.
 const cutGrace = 2 * time.Second
 
-// outlive returns a context that ends d after ctx does.
-func outlive(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
-	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(ctx, func() {
-		if sleep(longer, d) {
-			cancel()
+// put streams r into the store, in constant memory, under the name that name gives for the SHA-256 of its bytes. On any error
+// nothing stays behind; for a name that is taken the error is errObjectExists.
+func (o *objects) put(ctx context.Context, r io.Reader, name func(sum string) string) (*jetstream.ObjectInfo, error) {
+	info := &jetstream.ObjectInfo{Bucket: o.bucket, NUID: nuid.Next()}
+	info.Opts = &jetstream.ObjectMetaOptions{ChunkSize: objectChunk}
+	err := o.upload(ctx, r, info, name)
+	if err == nil {
+		return info, nil
+	}
+	if info.Chunks > 0 {
+		ctx, cancel := outlive(ctx, cutGrace)
+		defer cancel()
+		if purge := o.stream.Purge(ctx, jetstream.WithPurgeSubject(chunkSubject(o.bucket, info.NUID))); purge != nil {
+			err = errors.Join(err, fmt.Errorf("remove chunks of a cut upload: %w", purge))
 		}
-	})
-	return longer, func() {
-		stop()
-		cancel()
 	}
+	return info, err
 }
 
-// put streams r into the store under name.
-func (o *objects) put(ctx context.Context, name string, r io.Reader) (*jetstream.ObjectInfo, error) {
-	upload, cancel := outlive(ctx, cutGrace)
-	defer cancel()
-	meta := jetstream.ObjectMeta{Name: name, Opts: &jetstream.ObjectMetaOptions{ChunkSize: objectChunk}}
-	info, err := o.store.Put(upload, meta, ctxReader{ctx, r})
+func (o *objects) upload(ctx context.Context, r io.Reader, info *jetstream.ObjectInfo, name func(string) string) error {
+	sum, buf := sha256.New(), make([]byte, objectChunk)
+	for {
+		if ctx.Err() != nil {
+			return fmt.Errorf("upload: %w", context.Cause(ctx))
+		}
+		n, err := io.ReadFull(r, buf)
+		if n > 0 {
+			sum.Write(buf[:n])
+			info.Chunks++ // before it is sent: whether it has arrived is not known after an error
+			info.Size += uint64(n)
+			if err := o.send(ctx, chunkSubject(o.bucket, info.NUID), info.Chunks, info.NUID, buf[:n]); err != nil {
+				return err
+			}
+		}
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("read upload: %w", err)
+		}
+	}
+	info.Digest = jetstream.GetObjectDigestValue(sum)
+	info.Name = name(hex.EncodeToString(sum.Sum(nil)))
+	data, err := json.Marshal(info)
 	if err != nil {
-		return nil, fmt.Errorf("store object %s: %w", name, err)
+		return fmt.Errorf("encode object %s: %w", info.Name, err)
 	}
-	return info, nil
+	m := nats.NewMsg(metaSubject(o.bucket, info.Name))
+	m.Data = data
+	m.Header.Set(jetstream.MsgRollup, jetstream.MsgRollupSubject)
+	_, err = o.js.PublishMsg(ctx, m, jetstream.WithExpectLastSequencePerSubject(0))
+	if conflict(err) {
+		return errObjectExists
+	}
+	if err != nil {
+		return fmt.Errorf("store object %s: %w", info.Name, err)
+	}
+	return nil
 }
 
-// fetch writes an object to dst and checks its digest. It asks for one chunk after the other rather than through
-// ObjectStore.Get, whose reads do not end with the context, nor for as long as the server is away.
+// send stores one chunk. It is tried again where the broker does not answer; the message id keeps it from being there twice.
+func (o *objects) send(ctx context.Context, subject string, n uint32, nuid string, data []byte) error {
+	m := nats.NewMsg(subject)
+	m.Data = data
+	return patiently(ctx, func() error {
+		if _, err := o.js.PublishMsg(ctx, m, jetstream.WithMsgID(fmt.Sprintf("%s.%d", nuid, n))); err != nil {
+			return fmt.Errorf("store chunk of object: %w", err)
+		}
+		return nil
+	})
+}
+
+// fetch writes an object to dst and checks its digest.
 func (o *objects) fetch(ctx context.Context, name string, dst io.Writer) error {
 	info, err := o.store.GetInfo(ctx, name)
 	if err != nil {
 		return fmt.Errorf("read object %s: %w", name, err)
 	}
-	subject := chunkSubject(o.bucket, info.NUID)
 	sum := sha256.New()
 	next := uint64(1)
 	for range info.Chunks {
-		m, err := o.chunk(ctx, next, subject)
+		var m *jetstream.RawStreamMsg
+		err := patiently(ctx, func() (err error) {
+			m, err = o.stream.GetMsg(ctx, next, jetstream.WithGetMsgSubject(chunkSubject(o.bucket, info.NUID)))
+			return err
+		})
 		if err != nil {
 			return fmt.Errorf("read object %s: %w", name, err)
 		}
@@ -109,19 +152,36 @@ func (o *objects) fetch(ctx context.Context, name string, dst io.Writer) error {
 	return nil
 }
 
-// chunk gets the first message of subject at or after seq, and tries for a while where the broker is away.
-func (o *objects) chunk(ctx context.Context, seq uint64, subject string) (*jetstream.RawStreamMsg, error) {
-	var err error
-	for range 5 {
-		var m *jetstream.RawStreamMsg
-		if m, err = o.stream.GetMsg(ctx, seq, jetstream.WithGetMsgSubject(subject)); err == nil {
-			return m, nil
-		}
-		if !passing(err) || !sleep(ctx, time.Second) {
-			break
+// patiently calls fn again, a few times, where the broker does not answer: a restart must not cost an upload.
+func patiently(ctx context.Context, fn func() error) error {
+	for left := 4; ; left-- {
+		err := fn()
+		if err == nil || left == 0 || !passing(err) || !sleep(ctx, time.Second) {
+			return err
 		}
 	}
-	return nil, err
+}
+
+// outlive returns a context that ends d after ctx does.
+func outlive(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		if sleep(longer, d) {
+			cancel()
+		}
+	})
+	return longer, func() {
+		stop()
+		cancel()
+	}
+}
+
+// touch makes an object young: its age is that of its meta data.
+func (o *objects) touch(ctx context.Context, name string) error {
+	if err := o.store.UpdateMeta(ctx, name, jetstream.ObjectMeta{Name: name}); err != nil {
+		return fmt.Errorf("renew object %s: %w", name, err)
+	}
+	return nil
 }
 
 // remove erases an object; that it is absent is no error.

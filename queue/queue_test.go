@@ -29,8 +29,8 @@ func TestSubmitWorkResult(t *testing.T) {
 			return transcript.Transcript{}, err
 		}
 		got, err := os.ReadFile(path)
-		if err != nil || !bytes.Equal(got, data) {
-			return transcript.Transcript{}, fmt.Errorf("fetched %d bytes, %v", len(got), err)
+		if err := errors.Join(err, check(bytes.Equal(got, data), "the fetched bytes differ")); err != nil {
+			return transcript.Transcript{}, err
 		}
 		d.Progress(job.Progress{Stage: job.StageTranscribe, Done: 1, Total: 2})
 		d.Segments([]transcript.Segment{{Text: "part"}})
@@ -119,6 +119,10 @@ func TestSameBytesAreStoredOnce(t *testing.T) {
 	var got bytes.Buffer
 	if err := q.audio.fetch(t.Context(), list[0].Name, &got); err != nil || !bytes.Equal(got.Bytes(), data) {
 		t.Errorf("fetched %d bytes: %v", got.Len(), err)
+	}
+	// The layout is that of NATS, so that its tools can read it.
+	if foreign, err := q.audio.store.GetBytes(t.Context(), list[0].Name); err != nil || !bytes.Equal(foreign, data) {
+		t.Errorf("nats.go reads %d bytes: %v", len(foreign), err)
 	}
 }
 
@@ -293,6 +297,27 @@ func TestQueueFull(t *testing.T) {
 		t.Fatalf("submit when there is room again: %v", err)
 	}
 	await(t, q, refused.ID, job.Done)
+}
+
+func TestRecordsFull(t *testing.T) {
+	q := open(t, startServer(t, EmbeddedConfig{MaxBytes: minBytes}), func(c *Config) { c.Limits.Jobs = 1000 })
+	first := submit(t, q, 10)
+	prompt := string(bytes.Repeat([]byte("x"), 32<<10)) // 20 of them fill the bucket
+	var err error
+	accepted := 1
+	for ; err == nil && accepted < 100; accepted++ {
+		j := job.Job{ID: job.NewID(), Source: first.Source, Params: job.Params{Prompt: prompt}}
+		err = q.Submit(t.Context(), j)
+	}
+	wantCode(t, err, job.Resource, "QUEUE_FULL")
+	cfg := quick()
+	cfg.Slots = 4
+	work(t, q, cfg, echo)
+	drained(t, q)
+	done, err := q.List(t.Context(), Filter{States: []job.State{job.Done}})
+	if err != nil || len(done) != accepted-1 {
+		t.Errorf("%d of %d accepted jobs are done, %v", len(done), accepted-1, err)
+	}
 }
 
 func TestAudioStoreFull(t *testing.T) {

@@ -37,7 +37,7 @@ func reconcile(t *testing.T, q *Queue, want Report) {
 
 func TestReconcileLeavesAHealthyQueueAlone(t *testing.T) {
 	q := newQueue(t, eager)
-	bad, running, queued := submit(t, q, 10), submit(t, q, 11), job.ID("")
+	bad, running := submit(t, q, 10), submit(t, q, 11)
 	release := make(chan struct{})
 	work(t, q, quick(), func(ctx context.Context, d *Delivery) (transcript.Transcript, error) {
 		if d.Job.ID == running.ID {
@@ -47,7 +47,7 @@ func TestReconcileLeavesAHealthyQueueAlone(t *testing.T) {
 	})
 	await(t, q, bad.ID, job.Failed)
 	await(t, q, running.ID, job.Running)
-	queued = submit(t, q, 12).ID
+	queued := submit(t, q, 12).ID
 	eventually(t, "there is a dead letter", func() bool {
 		_, err := q.DeadLetter(t.Context(), string(bad.ID))
 		return err == nil
@@ -190,10 +190,11 @@ func TestSweep(t *testing.T) {
 		t.Fatal(err)
 	}
 	waiting = submit(t, q, 10)
-	if _, err := q.audio.put(t.Context(), uploadPrefix+"orphan", bytes.NewReader([]byte("x"))); err != nil {
+	if _, err := q.PutAudio(t.Context(), bytes.NewReader([]byte("no job"))); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := q.results.put(t.Context(), "loser.1", bytes.NewReader([]byte("x"))); err != nil {
+	name := func(string) string { return "loser.1" }
+	if _, err := q.results.put(t.Context(), bytes.NewReader([]byte("x")), name); err != nil {
 		t.Fatal(err)
 	}
 	count := func(o *objects) int {

@@ -17,7 +17,9 @@ var t0 = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
 func TestClaim(t *testing.T) {
 	const ttl = 30 * time.Second
-	held := func(contested int) *lease { return &lease{ID: "old", Worker: "a", TTL: ttl, Beat: 7, Contested: contested} }
+	held := func(contested int) *lease {
+		return &lease{ID: "old", Worker: "a", TTL: ttl, Beat: 7, Contested: contested}
+	}
 	for name, c := range map[string]struct {
 		rec  record
 		now  time.Duration // since the last renewal, by the claimant's clock
@@ -204,8 +206,8 @@ func TestJudge(t *testing.T) {
 
 func TestBackoff(t *testing.T) {
 	cfg := WorkerConfig{}.WithDefaults()
-	for n, want := range []time.Duration{5, 10, 20, 40, 60, 60} {
-		want *= time.Second
+	for n, seconds := range []int{5, 10, 20, 40, 60, 60} {
+		want := time.Duration(seconds) * time.Second
 		if got := cfg.backoff(n); got < want || got > want+want/4+1 {
 			t.Errorf("pause %d is %s, want %s and up to a quarter more", n, got, want)
 		}

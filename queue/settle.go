@@ -36,7 +36,7 @@ func (d *Delivery) store(ctx context.Context, t transcript.Transcript, v verdict
 	data, err := json.Marshal(t)
 	if err == nil {
 		v.result = fmt.Sprintf("%s.%d", d.Job.ID, d.rec.Claims)
-		_, err = d.w.q.results.put(ctx, v.result, bytes.NewReader(data))
+		_, err = d.w.q.results.put(ctx, bytes.NewReader(data), func(string) string { return v.result })
 	}
 	if err != nil {
 		return d.w.cfg.judge(unreachable("store the result", err), nil, d.w.stopping(), d.rec)

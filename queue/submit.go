@@ -46,6 +46,9 @@ func (q *Queue) Submit(ctx context.Context, j job.Job, opts ...SubmitOption) err
 // accept writes the record, then the message. Whoever dies in between leaves a record that Reconcile publishes, and that a
 // second Submit completes.
 func (q *Queue) accept(ctx context.Context, r record) error {
+	if err := q.headroom(ctx); err != nil {
+		return err
+	}
 	data, err := r.encode()
 	if err != nil {
 		return err
@@ -72,6 +75,25 @@ func (q *Queue) accept(ctx context.Context, r record) error {
 	return err
 }
 
+// headroom refuses jobs while the records could not grow: what was accepted must always find room to be finished.
+func (q *Queue) headroom(ctx context.Context) error {
+	info, err := q.recordStream.Info(ctx)
+	if err != nil {
+		return fmt.Errorf("read size of the records: %w", err)
+	}
+	if limit := info.Config.MaxBytes; limit > 0 && info.State.Bytes > uint64(limit)/10*9 {
+		return queueFull(nil)
+	}
+	return nil
+}
+
+func queueFull(err error) error {
+	return &job.Error{
+		Class: job.Resource, Code: "QUEUE_FULL", Err: err,
+		Message: "the queue is full: try again when some jobs have finished",
+	}
+}
+
 // refused reports whether the broker has said no, as against nothing.
 func refused(err error) bool {
 	var e *job.Error
@@ -93,10 +115,7 @@ func (q *Queue) publish(ctx context.Context, r record) error {
 	case err == nil, alreadyInStream(err):
 		return nil
 	case code == codeStoreFailed && (text == overMessages || text == overBytes):
-		return &job.Error{
-			Class: job.Resource, Code: "QUEUE_FULL", Err: err,
-			Message: "the queue is full: try again when some jobs have finished",
-		}
+		return queueFull(err)
 	case code == jetstream.JSErrCodeStreamMessageExceedsMaximum:
 		return &job.Error{
 			Class: job.Input, Code: "JOB_TOO_LARGE", Err: err,

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -82,11 +81,7 @@ func (q *Queue) Sweep(ctx context.Context) error {
 			return !results[o.Name] && now.Sub(o.ModTime) > q.cfg.Grace
 		}),
 		q.sweepObjects(ctx, q.audio, func(o *jetstream.ObjectInfo) bool {
-			age := q.cfg.Limits.AudioAge
-			if strings.HasPrefix(o.Name, uploadPrefix) {
-				age = min(age, uploadAge) // complete, but its owner died before it had a name
-			}
-			return !audio[o.Name] && now.Sub(o.ModTime) > age
+			return !audio[o.Name] && now.Sub(o.ModTime) > q.cfg.Limits.AudioAge
 		}),
 		q.sweepChunks(ctx, q.results, now), q.sweepChunks(ctx, q.audio, now),
 	}
