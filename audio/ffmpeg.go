@@ -13,7 +13,7 @@ import (
 	"steno/internal/proc"
 )
 
-// decode composes ffmpeg's arguments: the first audio stream of path through filters to 16-bit PCM on standard output.
+// decodeArgs composes ffmpeg's arguments: the first audio stream of path through filters to 16-bit PCM on standard output.
 // ffmpeg-go builds and escapes the graph; the process is ours, since the package binds no context and loses stderr.
 func decodeArgs(path string, plan Plan, filters []filter) []string {
 	in := ffmpeg.KwArgs{
@@ -61,7 +61,8 @@ func playFilters(plan Plan, gain float64) []filter {
 		loudnorm := filter{name: "loudnorm", named: ffmpeg.KwArgs{"I": TargetLoudness, "TP": TargetPeak, "LRA": TargetRange}}
 		return append([]filter{loudnorm}, monoFilters()...)
 	case Linear:
-		return append(monoFilters(), filter{name: "volume", named: ffmpeg.KwArgs{"volume": fmt.Sprintf("%.2fdB", gain), "precision": "float"}})
+		volume := ffmpeg.KwArgs{"volume": fmt.Sprintf("%.2fdB", gain), "precision": "float"}
+		return append(monoFilters(), filter{name: "volume", named: volume})
 	default:
 		return monoFilters()
 	}

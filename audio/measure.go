@@ -58,7 +58,8 @@ func Measure(ctx context.Context, t Tools, path string, info Info, plan Plan) (M
 	case err != nil:
 		return Measurement{}, fmt.Errorf("read decoded audio: %w", err)
 	case n == 0:
-		return Measurement{}, job.Errorf(job.Input, "CORRUPT", "nothing in the file decodes: it is damaged or not what its name says (%s)", log.last())
+		return Measurement{}, job.Errorf(job.Input, "CORRUPT",
+			"nothing in the file decodes: it is damaged or not what its name says (%s)", log.last())
 	case plan.MaxSeconds > 0 && Seconds(n) > plan.MaxSeconds:
 		return Measurement{}, tooLong(Seconds(n), plan.MaxSeconds)
 	}
@@ -75,13 +76,17 @@ func (m *Measurement) check(info Info, plan Plan, werr error, log *ffmpegLog) er
 			return job.Errorf(job.Input, "TRUNCATED", "the file ends at %.1f s of the %.1f s that its header declares: "+
 				"get the whole file, or allow truncated input to transcribe what is there", got, info.Duration)
 		}
-		m.Warnings = append(m.Warnings, fmt.Sprintf("the file ends at %.1f s of the %.1f s that its header declares", got, info.Duration))
+		m.warn("the file ends at %.1f s of the %.1f s that its header declares", got, info.Duration)
 	}
 	var exit *proc.ExitError
 	if errors.As(werr, &exit) || log.errors > 0 {
-		m.Warnings = append(m.Warnings, fmt.Sprintf("parts of the file did not decode (%d errors; the first: %s)", max(1, log.errors), log.first))
+		m.warn("parts of the file did not decode (%d errors; the first: %s)", max(1, log.errors), log.first)
 	}
 	return nil
+}
+
+func (m *Measurement) warn(format string, args ...any) {
+	m.Warnings = append(m.Warnings, fmt.Sprintf(format, args...))
 }
 
 // read takes ebur128's summary from the log and derives the gain.
@@ -129,10 +134,14 @@ func (l *ffmpegLog) line(s string) {
 	}
 	l.tail = s
 	low := strings.ToLower(s)
-	if strings.Contains(low, "error while decoding") || strings.Contains(low, "invalid data found") || strings.Contains(low, "header missing") {
+	for _, trouble := range []string{"error while decoding", "invalid data found", "header missing"} {
+		if !strings.Contains(low, trouble) {
+			continue
+		}
 		if l.errors++; l.first == "" {
 			l.first = s
 		}
+		break
 	}
 	f := strings.Fields(s)
 	if len(f) < 2 || !strings.HasSuffix(f[0], ":") {
@@ -167,8 +176,8 @@ func (l *ffmpegLog) last() string {
 // block is the grid of the envelope: 10 ms.
 const block = Rate / 100
 
-// envelope is the peak level of each block: 0 for digital silence, else 1 + half decibels above -100 dBFS. A byte a block is 8.6 MB for a whole day,
-// which is what keeps memory flat and lets every cut be planned before a chunk is read.
+// envelope is the peak level of each block: 0 for digital silence, else 1 + half decibels above -100 dBFS. A byte a block is
+// 8.6 MB for a whole day, which keeps memory flat and lets every cut be planned before a chunk is read.
 type envelope []byte
 
 // db is the peak level of block i in dBFS.

@@ -80,8 +80,8 @@ func NewPlan(info Info, want Want, res Resources) (Plan, error) {
 	if err := p.silence(want); err != nil {
 		return Plan{}, err
 	}
-	p.choose("sample_rate", strconv.Itoa(Rate), fmt.Sprintf("what Whisper hears; %d Hz, %d channels are mixed down before any filter runs, "+
-		"since filters at the source's rate cost up to 20 times as much", info.SampleRate, info.Channels))
+	p.choose("sample_rate", strconv.Itoa(Rate), fmt.Sprintf("what Whisper hears; %d Hz, %d channels are mixed down before any "+
+		"filter runs, since filters at the source's rate cost up to 20 times as much", info.SampleRate, info.Channels))
 	p.choose("chunks_in_flight", strconv.Itoa(res.Slots), "what this worker gives to one job; it bounds the memory")
 	return p, nil
 }
@@ -114,8 +114,8 @@ func (p *Plan) level(want Want) error {
 	switch l := Loudness(want.Loudness); l {
 	case "":
 		p.Loudness = Linear
-		p.choose("loudness", string(Linear), "one constant gain towards -16 LUFS under -1.5 dBTP: it cannot raise noise between words, "+
-			"and costs a tenth of the dynamic filter")
+		p.choose("loudness", string(Linear), "one constant gain towards -16 LUFS under -1.5 dBTP: it cannot raise noise between "+
+			"words, and costs a tenth of the dynamic filter")
 	case Linear, Classic, Off:
 		p.Loudness = l
 		p.choose("loudness", string(l), "asked for")

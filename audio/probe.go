@@ -59,7 +59,8 @@ type Info struct {
 
 // formats are the demuxers that may touch a user's file: those of audio and video files, and none that reads other files
 // or the network (hls, dash, concat, sdp …). Without the list a playlist named song.mp3 is followed.
-const formats = "wav,w64,mp3,aac,flac,ogg,mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,asf,flv,mpeg,mpegts,aiff,caf,au,amr,ac3,ape,wv,tta,gsm"
+const formats = "wav,w64,mp3,aac,flac,ogg,mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,asf,flv,mpeg,mpegts," +
+	"aiff,caf,au,amr,ac3,ape,wv,tta,gsm"
 
 // exactFormats record how long they are. An mp3 without a Xing header does not, and neither do raw streams.
 var exactFormats = []string{"wav", "w64", "flac", "mov", "aiff", "caf", "matroska", "au"}
@@ -109,7 +110,8 @@ func regular(path string) (abs string, size int64, err error) {
 	case err != nil:
 		return "", 0, job.Errorf(job.Input, "FILE_NOT_FOUND", "%s cannot be read: %w", filepath.Base(abs), err)
 	case !st.Mode().IsRegular():
-		return "", 0, job.Errorf(job.Input, "FILE_NOT_FOUND", "%s is not a regular file: name an audio or video file", filepath.Base(abs))
+		return "", 0, job.Errorf(job.Input, "FILE_NOT_FOUND", "%s is not a regular file: name an audio or video file",
+			filepath.Base(abs))
 	case st.Size() == 0:
 		return "", 0, job.Errorf(job.Input, "FILE_EMPTY", "the file is empty: upload it again")
 	}
@@ -127,7 +129,8 @@ func refused(path, stderr string) error {
 	case isText(path):
 		return job.Errorf(job.Input, "NOT_MEDIA", "the file is text, not audio or video: send a recording")
 	}
-	return job.Errorf(job.Input, "NOT_MEDIA", "the file is not audio or video that ffmpeg can read: send a recording (%s)", lastLine(stderr))
+	return job.Errorf(job.Input, "NOT_MEDIA", "the file is not audio or video that ffmpeg can read: send a recording (%s)",
+		lastLine(stderr))
 }
 
 // isMP4 reports whether the file starts as an MP4 does: its name alone makes ffprobe say that the index is missing.
@@ -189,7 +192,8 @@ func parseProbe(out []byte) (Info, error) {
 			info.Exact = info.Exact || (info.Duration > 0 && strings.HasPrefix(info.Format, f))
 		}
 		if s.Codec == "" || s.Codec == "unknown" {
-			return Info{}, job.Errorf(job.Input, "ENCRYPTED", "the audio stream's codec is not known to ffmpeg: convert the file to mp3, m4a or wav")
+			return Info{}, job.Errorf(job.Input, "ENCRYPTED",
+				"the audio stream's codec is not known to ffmpeg: convert the file to mp3, m4a or wav")
 		}
 		return info, nil
 	}

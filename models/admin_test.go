@@ -86,7 +86,7 @@ func TestUnloadWaitsForThoseWhoHoldTheModel(t *testing.T) {
 	s := newScript()
 	in(t, PoolConfig{MaxModels: 1}, s, func(t *testing.T, p *Pool) {
 		held := mustAcquire(t, p, specA, "job")
-		var unloaded error = errors.New("not yet")
+		unloaded := errors.New("not yet")
 		go func() { unloaded = p.Unload(t.Context(), "a") }()
 		synctest.Wait()
 		newcomer := try(WithFlow(t.Context(), "newcomer"), p, specA)

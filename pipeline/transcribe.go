@@ -95,7 +95,9 @@ func (j *run) heads(ctx context.Context, split *audio.Splitter, lang *language) 
 			return nil, err
 		}
 		head = append(head, chunk)
-		res, err := j.decode(ctx, chunk, models.Request{PCM: chunk.PCM, Language: "auto", DetectOnly: true, Threads: j.cfg.Threads}, "lang")
+		res, err := j.decode(ctx, chunk, models.Request{
+			PCM: chunk.PCM, Language: "auto", DetectOnly: true, Threads: j.cfg.Threads,
+		}, "lang")
 		if err != nil {
 			return nil, err
 		}

@@ -28,9 +28,10 @@ func (a *app) benchCorpus() *cobra.Command {
 	var opts bench.CorpusOptions
 	cmd := &cobra.Command{
 		Use: "corpus FOLDER", Short: "Transcribe a corpus with reference texts and count the word errors",
-		Long: "Transcribe every clip of a corpus (a folder with a manifest.json) and print word error rates per language and category,\n" +
-			"and what was written where nobody speaks.",
-		Example: "  steno bench corpus ../speech --lang en\n  steno bench corpus ../speech --auto --json", Args: args(cobra.ExactArgs(1)),
+		Long: "Transcribe every clip of a corpus (a folder with a manifest.json) and print word error rates per language and\n" +
+			"category, and what was written where nobody speaks.",
+		Example: "  steno bench corpus ../speech --lang en\n  steno bench corpus ../speech --auto --json",
+		Args:    args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, folder []string) (err error) {
 			m, err := a.machine()
 			if err != nil {

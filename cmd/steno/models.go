@@ -13,9 +13,10 @@ import (
 func (a *app) modelsCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "models", Short: "List, fetch, check, convert and remove model files",
-		Example: "  steno models list\n  steno models pull large-v3-turbo\n  steno models convert ~/.cache/faster-whisper/base --name base",
-		Args:    args(cobra.NoArgs),
-		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Example: "  steno models list\n  steno models pull large-v3-turbo\n" +
+			"  steno models convert ~/.cache/faster-whisper/base --name base",
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(a.modelsList(), a.modelsPull(), a.modelsVerify(), a.modelsConvert(), a.modelsRemove())
 	return cmd
@@ -24,7 +25,8 @@ func (a *app) modelsCmd() *cobra.Command {
 func (a *app) modelsList() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "list", Short: "Show the models of the registry and which are here", Example: "  steno models list", Args: args(cobra.NoArgs),
+		Use: "list", Short: "Show the models of the registry and which are here",
+		Example: "  steno models list", Args: args(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
 			list, err := a.store().List()
 			if err != nil {

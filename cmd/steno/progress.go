@@ -22,12 +22,12 @@ type progress struct {
 	running map[string]job.Progress
 	order   []string
 	drawn   time.Time
-	started time.Time
 }
 
 func newProgress(w io.Writer, total int) *progress {
 	f, ok := w.(*os.File)
-	return &progress{w: w, tty: ok && term.IsTerminal(int(f.Fd())), total: total, running: map[string]job.Progress{}, started: time.Now()}
+	tty := ok && term.IsTerminal(int(f.Fd()))
+	return &progress{w: w, tty: tty, total: total, running: map[string]job.Progress{}}
 }
 
 // update takes news of one file.

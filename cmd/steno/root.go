@@ -35,7 +35,8 @@ func newRoot(std streams, env []string) *cobra.Command {
 		Short: "Turn recorded speech into an exact transcript with times",
 		Long: "steno transcribes recorded speech with Whisper models on this machine: files directly, or jobs through a queue.\n\n" +
 			"Settings come from flags, STENO_* variables and a YAML file, in this order; `steno config` lists them all.",
-		Example:       "  steno transcribe interview.mp3\n  steno transcribe talks/ -f srt,txt -o out\n  steno up\n  steno submit --wait lecture.m4a",
+		Example: "  steno transcribe interview.mp3\n  steno transcribe talks/ -f srt,txt -o out\n" +
+			"  steno up\n  steno submit --wait lecture.m4a",
 		Version:       version,
 		SilenceErrors: true, SilenceUsage: true,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.load(cmd) },

@@ -31,7 +31,7 @@ func (a *app) connect(ctx context.Context) (*queue.Queue, error) {
 	return queue.Connect(ctx, qc)
 }
 
-// queueCmd makes a command that works on the queue.
+// queueRun makes a command's body that works on the queue.
 func (a *app) queueRun(f func(ctx context.Context, q *queue.Queue, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		q, err := a.connect(cmd.Context())
@@ -50,7 +50,8 @@ func (a *app) submitCmd() *cobra.Command {
 	var priority int
 	cmd := &cobra.Command{
 		Use: "submit FILE…", Short: "Put jobs on the queue",
-		Long: "Put jobs on the queue and print their ids. With --wait, show live progress, print each transcript and where the time went.",
+		Long: "Put jobs on the queue and print their ids. With --wait, show live progress, print each transcript and where the\n" +
+			"time went.",
 		Example: "  steno submit lecture.m4a\n  steno submit --wait interview.mp3 -f srt\n" +
 			"  steno submit talks/ --wait -f txt,srt -o out", Args: args(cobra.MinimumNArgs(1)),
 		RunE: a.queueRun(func(ctx context.Context, q *queue.Queue, paths []string) error {
@@ -228,8 +229,9 @@ func timings(t transcript.Transcript) string {
 func (a *app) statusCmd() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "status [JOB]", Short: "Show the queue, or one job", Example: "  steno status\n  steno status 01JD3V9ZK6T2M8Q4R5S6T7V8W9 --json",
-		Args: args(cobra.MaximumNArgs(1)),
+		Use: "status [JOB]", Short: "Show the queue, or one job",
+		Example: "  steno status\n  steno status 01JD3V9ZK6T2M8Q4R5S6T7V8W9 --json",
+		Args:    args(cobra.MaximumNArgs(1)),
 		RunE: a.queueRun(func(ctx context.Context, q *queue.Queue, ids []string) error {
 			if len(ids) == 1 {
 				st, err := q.Status(ctx, job.ID(ids[0]))
@@ -317,7 +319,8 @@ func (a *app) deadCmd() *cobra.Command {
 	}
 	list.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	show := &cobra.Command{
-		Use: "show JOB", Short: "Show all that is known of a dead letter, as JSON", Example: "  steno dead show JOB", Args: args(cobra.ExactArgs(1)),
+		Use: "show JOB", Short: "Show all that is known of a dead letter, as JSON",
+		Example: "  steno dead show JOB", Args: args(cobra.ExactArgs(1)),
 		RunE: a.queueRun(func(ctx context.Context, q *queue.Queue, ids []string) error {
 			d, err := q.DeadLetter(ctx, ids[0])
 			if err != nil {

@@ -59,7 +59,7 @@ type outputFlags struct {
 
 func (f *outputFlags) register(cmd *cobra.Command) {
 	cmd.Flags().StringVarP(&f.formats, "format", "f", "txt", "`formats`, with commas between: txt, srt, vtt, json, docx")
-	cmd.Flags().StringVarP(&f.dir, "output", "o", "", "write to this `folder`, one file per input and format (default: standard output)")
+	cmd.Flags().StringVarP(&f.dir, "output", "o", "", "write to this `folder`, one file per input and format")
 	cmd.Flags().BoolVar(&f.json, "json", false, "print one JSON object per input on standard output")
 }
 

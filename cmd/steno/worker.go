@@ -25,8 +25,8 @@ func (a *app) upCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "up", Short: "Run everything in one process: queue, worker and metrics",
 		Long: "Run everything in one process: an embedded NATS JetStream, a worker, and metrics on a loopback port.\n" +
-			"Other commands of this user find it through the data folder. SIGTERM and Ctrl-C drain it; what is not finished in time goes on " +
-			"at the next start, and finished chunks are not computed again.",
+			"Other commands of this user find it through the data folder. SIGTERM and Ctrl-C drain it; what is not finished in\n" +
+			"time goes on at the next start, and finished chunks are not computed again.",
 		Example: "  steno up\n  steno up --data /srv/steno --jobs 8", Args: args(cobra.NoArgs),
 		Annotations: map[string]string{daemon: "yes"},
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
@@ -179,20 +179,23 @@ func (h *handler) audio(ctx context.Context, d *queue.Delivery, dir string) (str
 	}
 	path, err := filepath.EvalSymlinks(d.Job.Source.Path)
 	if err != nil {
-		return "", job.Errorf(job.Input, "FILE_NOT_FOUND", "there is no file %s on this worker: check the path", filepath.Base(d.Job.Source.Path))
+		return "", job.Errorf(job.Input, "FILE_NOT_FOUND", "there is no file %s on this worker: check the path",
+			filepath.Base(d.Job.Source.Path))
 	}
 	for _, root := range h.roots {
 		if rel, err := filepath.Rel(root, path); err == nil && filepath.IsLocal(rel) {
 			return path, nil
 		}
 	}
-	return "", job.Errorf(job.Input, "PATH_NOT_ALLOWED", "this worker reads no files there: submit the file itself, or add its folder to roots")
+	return "", job.Errorf(job.Input, "PATH_NOT_ALLOWED",
+		"this worker reads no files there: submit the file itself, or add its folder to roots")
 }
 
 // extension is a file name's ending if it is a plain one: raw formats are known by nothing else.
 func extension(name string) string {
 	ext := strings.ToLower(filepath.Ext(name))
-	if len(ext) < 2 || len(ext) > 6 || strings.ContainsFunc(ext[1:], func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') }) {
+	odd := func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') }
+	if len(ext) < 2 || len(ext) > 6 || strings.ContainsFunc(ext[1:], odd) {
 		return ""
 	}
 	return ext
