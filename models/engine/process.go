@@ -82,7 +82,8 @@ func spawn(cfg Config) (*Process, error) {
 		reaped: make(chan struct{}), started: make(chan struct{}), done: make(chan struct{}),
 		calls: map[uint32]*call{}, pace: cfg.Limits.Pace,
 	}
-	p.cmd = exec.Command(cfg.Command[0], cfg.Command[1:]...)
+	// The engine outlives the request that started it: no context ends it.
+	p.cmd = exec.CommandContext(context.Background(), cfg.Command[0], cfg.Command[1:]...)
 	p.cmd.Args[0] = childName(cfg.Command[0])
 	p.cmd.Env = proc.Env(cfg.Env, allowedEnv...)
 	p.cmd.ExtraFiles = []*os.File{theirs}
