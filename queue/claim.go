@@ -77,7 +77,7 @@ func (w *worker) decline(ctx context.Context, msg jetstream.Msg, r record, why c
 			err = msg.Nak()
 			break
 		}
-		// At least two heartbeats, so that a living owner will have moved its lease by then.
+		// More than a heartbeat, which is at most half the lease, so that a living owner will have moved it by then.
 		err = msg.NakWithDelay(r.Lease.TTL / 3 * 2)
 	case claimEnded:
 		if r.State == job.Failed {

@@ -249,6 +249,9 @@ func TestPools(t *testing.T) {
 	if s, err := q.Status(t.Context(), gpu.ID); err != nil || s.State != job.Queued {
 		t.Errorf("a worker of another pool took the job: %s, %v", s.State, err)
 	}
+	if d, err := q.Depth(t.Context()); err != nil || d.Pending != 1 || d.OldestAge <= 0 {
+		t.Errorf("depth %+v, %v; want the job of the pool without workers", d, err)
+	}
 	cfg := quick()
 	cfg.Pools = []string{"gpu", DefaultPool}
 	work(t, q, cfg, echo)

@@ -177,5 +177,8 @@ func (q *Queue) depth(ctx context.Context) (Depth, error) {
 		}
 		d.OldestAge = max(d.OldestAge, time.Since(m.Time))
 	}
+	if d.OldestAge == 0 { // all of them in pools that no worker has ever served
+		d.OldestAge = time.Since(info.State.FirstTime)
+	}
 	return d, nil
 }
