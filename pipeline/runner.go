@@ -105,7 +105,8 @@ type run struct {
 	info   audio.Info
 	plan   audio.Plan
 	stream *audio.Stream
-	held   *models.Lease // keeps the model loaded while the job runs
+	cancel context.CancelCauseFunc // ends the stream
+	held   *models.Lease           // keeps the model loaded while the job runs
 	cold   bool
 	key    chunkKey
 	reused int
@@ -175,19 +176,25 @@ func (j *run) resources() audio.Resources {
 	return audio.Resources{Slots: j.cfg.ChunksInFlight, MaxDuration: j.cfg.MaxDuration}
 }
 
-// prepareAndLoad measures the audio while the model loads: neither needs the other.
+// prepareAndLoad measures the audio while the model loads: neither needs the other, and if one fails the other is called off.
 func (j *run) prepareAndLoad(ctx context.Context) error {
 	g, gctx := errgroup.WithContext(ctx)
+	// The stream outlives the group, whose context ends with it.
+	sctx, cancel := context.WithCancelCause(ctx)
+	j.cancel = cancel
 	g.Go(func() error {
-		return j.stage(gctx, job.StageLoad, func(context.Context) (err error) {
-			// The lease outlives the group, whose context ends with it.
+		err := j.stage(gctx, job.StageLoad, func(ctx context.Context) (err error) {
 			j.held, err = j.cfg.Pool.Acquire(ctx, j.spec())
 			return err
 		})
+		if err != nil {
+			cancel(err)
+		}
+		return err
 	})
 	g.Go(func() error {
 		return j.stage(gctx, job.StagePrepare, func(context.Context) (err error) {
-			j.stream, err = audio.Prepare(ctx, j.cfg.Tools, j.in.Path, j.info, j.plan)
+			j.stream, err = audio.Prepare(sctx, j.cfg.Tools, j.in.Path, j.info, j.plan)
 			return err
 		})
 	})
@@ -206,6 +213,7 @@ func (j *run) spec() models.Spec {
 }
 
 func (j *run) close() {
+	j.cancel(nil)
 	if j.stream != nil {
 		_ = j.stream.Close() // the error of a stream that ended early says nothing new
 	}

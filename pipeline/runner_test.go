@@ -1,9 +1,11 @@
 package pipeline_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -248,6 +250,45 @@ func TestFinishedChunksAreNotComputedAgain(t *testing.T) {
 	in.Job.Params.Prompt = "other parameters"
 	if tr, err = r.Run(t.Context(), in); err != nil || tr.ChunksReused != 0 {
 		t.Errorf("%d chunks reused under other parameters, %v: want none", tr.ChunksReused, err)
+	}
+}
+
+// slow is a loader whose load ends with its context only.
+type slow struct{ loader }
+
+func (l *slow) Load(ctx context.Context, _ models.Spec) (models.Engine, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+func TestBadFileDoesNotWaitForTheModel(t *testing.T) {
+	tools, err := audio.FindTools()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool, err := models.NewPool(models.PoolConfig{Slots: 1, MaxBytes: 100}, &slow{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = pool.Close(context.Background()) }()
+	whole, err := os.ReadFile(tone(t, 20))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "cut.flac")
+	cmd := exec.CommandContext(t.Context(), "ffmpeg", "-nostdin", "-v", "error", "-i", "pipe:0", "-y", path)
+	cmd.Stdin = bytes.NewReader(whole)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("make a flac file: %v: %s", err, out)
+	}
+	if err := os.Truncate(path, 20_000); err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	_, err = pipeline.New(pipeline.Config{Tools: tools, Pool: pool}).Run(t.Context(), input(path))
+	var je *job.Error
+	if !errors.As(err, &je) || je.Code != "TRUNCATED" || time.Since(start) > 5*time.Second {
+		t.Errorf("%v after %v, want TRUNCATED at once", err, time.Since(start))
 	}
 }
 

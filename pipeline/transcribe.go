@@ -67,7 +67,14 @@ func (j *run) transcribe(ctx context.Context) ([]transcript.Part, language, erro
 				return nil
 			})
 		}
-		return g.Wait()
+		if err := g.Wait(); err != nil {
+			return err
+		}
+		if len(parts) != split.Len() {
+			// Merge sees a hole, but not an end that is missing.
+			return job.Errorf(job.Internal, "CHUNKS_LOST", "%d of %d chunks came back: report it with this file", len(parts), split.Len())
+		}
+		return nil
 	})
 	return parts, lang, err
 }
