@@ -3,12 +3,8 @@
 package main
 
 import (
-	"context"
-	"path/filepath"
 	"testing"
 
-	"steno/internal/config"
-	"steno/internal/telemetry"
 	"steno/internal/testmedia"
 	"steno/job"
 	"steno/pipeline"
@@ -17,27 +13,8 @@ import (
 // TestTwoRealModelsInABudgetForOne switches between two models that do not fit together: each request loads its own, after
 // the other's engine has ended.
 func TestTwoRealModelsInABudgetForOne(t *testing.T) {
-	dir := filepath.Dir(testmedia.Model(t, "base-q8_0"))
 	testmedia.Model(t, "tiny.en-q8_0")
-	cfg, origins, err := config.Load(config.Sources{Flags: map[string]string{
-		"data": t.TempDir(), "models": dir, "in-process": "true", "states": "1", "pool-models": "1",
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	a := &app{cfg: cfg, origins: origins, reg: telemetry.NewRegistry("test")}
-	if a.log, err = telemetry.NewLogger(t.Output(), "warn", "text"); err != nil {
-		t.Fatal(err)
-	}
-	m, err := a.machine()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := m.close(context.Background()); err != nil {
-			t.Error(err)
-		}
-	}()
+	m := testMachine(t, map[string]string{"states": "1", "pool-models": "1"})
 	for i, model := range []string{"base", "tiny.en", "base"} {
 		tr, err := m.runner.Run(t.Context(), pipeline.Input{
 			Path: testmedia.Sample(t, "jfk.wav"), Job: job.Job{ID: job.NewID(), FileName: "jfk.wav", Params: job.Params{Model: model, Language: "en"}},
