@@ -80,9 +80,14 @@ func engineEnv(env []string) []string {
 
 func (m *machine) close(ctx context.Context) error { return m.pool.Close(ctx) }
 
-// resolve prefers the eight-bit file of a model where there is one: on a CPU it is faster at a third of a point of WER.
+// resolve prefers the eight-bit file of a model where there is one: on a CPU it is faster at a third of a point of WER. A name
+// that ends in -f16 asks for the full one.
 func (m *machine) resolve(model string) (name, reason string, err error) {
-	e, reason, err := m.store.Resolve(model, []files.Type{files.Q8})
+	prefer := []files.Type{files.Q8}
+	if strings.HasSuffix(model, "-"+string(files.F16)) {
+		prefer = nil
+	}
+	e, reason, err := m.store.Resolve(model, prefer)
 	return e.Name, reason, err
 }
 

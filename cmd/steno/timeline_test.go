@@ -6,6 +6,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"steno/bench"
@@ -14,6 +15,7 @@ import (
 	"steno/internal/testmedia"
 	"steno/job"
 	"steno/pipeline"
+	"steno/transcript"
 )
 
 // testMachine is the real machine with the real engine in this process, one decode state per core.
@@ -61,16 +63,47 @@ func TestTimeline(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			tr, err := m.runner.Run(t.Context(), pipeline.Input{
-				Path: path, Job: job.Job{ID: job.NewID(), FileName: filepath.Base(path), Params: job.Params{Model: "base", Language: "en"}},
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
+			tr := english(t, m, path)
 			t.Logf("%.1f s of %s: %d clips, %d segments, %d chunks", tr.Duration, format, len(placed), len(tr.Segments), tr.Chunks)
 			for _, v := range bench.CheckTimeline(tr, placed) {
+				if v.Kind == bench.Lost && misheard(t, m, clips, gaps, v.Clip, format) {
+					t.Logf("not the cut's fault, since it is heard so without any: %s", v.Detail)
+					continue
+				}
 				t.Errorf("%+v", v)
 			}
 		})
 	}
+}
+
+func english(t *testing.T, m *machine, path string) transcript.Transcript {
+	t.Helper()
+	tr, err := m.runner.Run(t.Context(), pipeline.Input{
+		Path: path, Job: job.Job{ID: job.NewID(), FileName: filepath.Base(path), Params: job.Params{Model: "base", Language: "en"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tr
+}
+
+// misheard tells whether the model loses a word of the clip even where nothing is cut: with the neighbours that it shares a
+// chunk with, the same pauses between them, and five seconds of silence around, all in one chunk.
+func misheard(t *testing.T, m *machine, clips []testmedia.Clip, gaps []float64, clip int, format string) bool {
+	t.Helper()
+	const removed = 2 // seconds; shorter pauses stay inside a chunk
+	from, to := clip, clip
+	for from > 0 && gaps[from] < removed {
+		from--
+	}
+	for to+1 < len(clips) && gaps[to+1] < removed {
+		to++
+	}
+	inner := append(append([]float64{5}, gaps[from+1:to+1]...), 5)
+	path, placed, err := testmedia.Timeline(t.Context(), t.TempDir(), clips[from:to+1], inner, format)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := bench.CheckTimeline(english(t, m, path), placed)
+	return slices.ContainsFunc(found, func(v bench.Violation) bool { return v.Kind == bench.Lost && v.Clip == clip-from })
 }
