@@ -40,7 +40,8 @@ func (p *Pool) quarantined(model string) error {
 		return nil
 	}
 	return &job.Error{
-		Class: job.Transient, Code: "MODEL_QUARANTINED",
+		// RESOURCE hands the job back without spending an attempt: it may have had no part in the deaths.
+		Class: job.Resource, Code: "MODEL_QUARANTINED",
 		Message: fmt.Sprintf("model %s died %d times within %s and rests for another %s; try again then, or choose another model",
 			model, p.cfg.BreakerDeaths, p.cfg.BreakerWindow, time.Until(d.until).Round(time.Second)),
 	}

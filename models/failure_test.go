@@ -162,7 +162,7 @@ func TestModelThatKeepsDyingIsQuarantined(t *testing.T) {
 			t.Fatalf("the one who waited for the load: %+v", waiting)
 		}
 		_, err := p.Acquire(t.Context(), specA)
-		wantCode(t, err, job.Transient, "MODEL_QUARANTINED")
+		wantCode(t, err, job.Resource, "MODEL_QUARANTINED")
 		if until, ok := p.Report().Quarantined["a"]; !ok || time.Until(until) <= 0 {
 			t.Errorf("the report does not name the quarantine: %v", until)
 		}

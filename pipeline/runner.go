@@ -10,6 +10,7 @@ package pipeline
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -73,7 +74,12 @@ func (c Config) WithDefaults() Config {
 }
 
 // Runner runs jobs. It is safe for concurrent use: each Run has its own state.
-type Runner struct{ cfg Config }
+type Runner struct {
+	cfg Config
+	// isolation is held for writing by a chunk that two engines died under, and for reading by all others: only what ran
+	// alone can be blamed. It is held for one chunk at most, a few seconds.
+	isolation sync.RWMutex
+}
 
 // New makes a Runner.
 func New(cfg Config) *Runner { return &Runner{cfg: cfg.WithDefaults()} }

@@ -188,8 +188,25 @@ func TestPoisonedChunkFailsTheJob(t *testing.T) {
 	if !errors.As(err, &je) || je.Class != job.Engine || je.Code != "ENGINE_CRASH" {
 		t.Errorf("error %v, want ENGINE_CRASH", err)
 	}
-	if n := l.loads.Load(); n > 2 {
-		t.Errorf("%d loads: a chunk that killed two engines must not meet a third", n)
+	if n := l.loads.Load(); n > 3 {
+		t.Errorf("%d loads: a chunk that killed three engines, the last one alone, must not meet a fourth", n)
+	}
+}
+
+// TestSecondDeathIsSurvived lets two engines die one after the other: a chunk that met both is tried once more, alone.
+func TestSecondDeathIsSurvived(t *testing.T) {
+	var deaths atomic.Int64
+	l := &loader{}
+	l.run = func(ctx context.Context, call int, r models.Request) (models.Result, error) {
+		time.Sleep(50 * time.Millisecond)
+		if n := deaths.Load(); n < 2 && deaths.CompareAndSwap(n, n+1) {
+			return models.Result{}, fmt.Errorf("%w: signal: killed", models.ErrEngineDied)
+		}
+		return says(ctx, call, r)
+	}
+	tr, err := runner(t, l, nil).Run(t.Context(), input(tone(t, 200)))
+	if err != nil || len(tr.Segments) != tr.Chunks {
+		t.Fatalf("%d segments of %d chunks, %v", len(tr.Segments), tr.Chunks, err)
 	}
 }
 

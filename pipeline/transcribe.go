@@ -192,13 +192,14 @@ func (j *run) decode(ctx context.Context, c audio.Chunk, r models.Request, varia
 	return res, nil
 }
 
-// chunkAttempts is how often a chunk meets an engine: a second death on the same chunk makes it poison.
-const chunkAttempts = 2
+// chunkAttempts is how often a chunk meets an engine. A death is charged to every chunk that the engine held, though one at
+// most caused it. So the last attempt is made alone, and a chunk that kills then is poison beyond doubt.
+const chunkAttempts = 3
 
 func (j *run) compute(ctx context.Context, c audio.Chunk, r models.Request) (models.Result, error) {
 	for attempt := 1; ; attempt++ {
 		start := time.Now()
-		res, err := j.once(ctx, r)
+		res, err := j.attempt(ctx, r, attempt == chunkAttempts)
 		if err == nil {
 			j.cfg.Metrics.computed(r, res, time.Since(start))
 			return res, nil
@@ -213,10 +214,25 @@ func (j *run) compute(ctx context.Context, c audio.Chunk, r models.Request) (mod
 		j.cfg.Metrics.retries.Inc()
 		if attempt == chunkAttempts {
 			return models.Result{}, job.Errorf(job.Engine, "ENGINE_CRASH",
-				"the engine died %d times on the audio from %.1f s to %.1f s: report it with this file (%w)",
+				"the engine died %d times on the audio from %.1f s to %.1f s, the last time on it alone: report it with this file (%w)",
 				attempt, audio.Seconds(c.Span.Start), audio.Seconds(c.Span.End), err)
 		}
 	}
+}
+
+// attempt runs the request beside others, or alone among all chunks of this runner.
+func (j *run) attempt(ctx context.Context, r models.Request, alone bool) (models.Result, error) {
+	if alone {
+		j.isolation.Lock()
+		defer j.isolation.Unlock()
+	} else {
+		j.isolation.RLock()
+		defer j.isolation.RUnlock()
+	}
+	if err := ctx.Err(); err != nil {
+		return models.Result{}, err
+	}
+	return j.once(ctx, r)
 }
 
 // once runs the request on whatever engine holds the model now.
