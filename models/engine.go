@@ -74,5 +74,8 @@ type Engine interface {
 // ErrEngineDied wraps the cause when an engine ended under a request. The same request may be tried on a fresh engine.
 var ErrEngineDied = errors.New("the engine process died")
 
+// ErrEngineKilled says, beside ErrEngineDied, that somebody else killed the engine process: no fault of what it was decoding.
+var ErrEngineKilled = errors.New("killed from outside")
+
 // ErrOutOfMemory says that a model did not fit on its device.
 var ErrOutOfMemory = errors.New("out of device memory")

@@ -193,6 +193,17 @@ func TestPoisonedChunkFailsTheJob(t *testing.T) {
 	}
 }
 
+func TestKillsFromOutsideAreNotTheChunksFault(t *testing.T) {
+	l := &loader{run: func(context.Context, int, models.Request) (models.Result, error) {
+		return models.Result{}, fmt.Errorf("%w: %w", models.ErrEngineDied, models.ErrEngineKilled)
+	}}
+	_, err := runner(t, l, nil).Run(t.Context(), input(tone(t, 10)))
+	var je *job.Error
+	if !errors.As(err, &je) || je.Class != job.Resource || je.Permanent() {
+		t.Errorf("error %v, want one of class RESOURCE, so that the job goes back to the queue", err)
+	}
+}
+
 // TestSecondDeathIsSurvived lets two engines die one after the other: a chunk that met both is tried once more, alone.
 func TestSecondDeathIsSurvived(t *testing.T) {
 	var deaths atomic.Int64

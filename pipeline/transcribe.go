@@ -212,6 +212,10 @@ func (j *run) compute(ctx context.Context, c audio.Chunk, r models.Request) (mod
 		}
 		j.log.Warn("engine died under a chunk", "chunk", c.Index, "attempt", attempt, "error", err)
 		j.cfg.Metrics.retries.Inc()
+		if attempt == chunkAttempts && errors.Is(err, models.ErrEngineKilled) {
+			return models.Result{}, job.Errorf(job.Resource, "ENGINE_KILLED",
+				"something on this machine kills the engine: see who does, the job goes on from its finished chunks (%w)", err)
+		}
 		if attempt == chunkAttempts {
 			return models.Result{}, job.Errorf(job.Engine, "ENGINE_CRASH",
 				"the engine died %d times on the audio from %.1f s to %.1f s, the last time on it alone: report it with this file (%w)",

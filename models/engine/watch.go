@@ -79,6 +79,9 @@ func (p *Process) verdict(exit error) error {
 		cause = &proc.ExitError{Err: errors.New("exit status 0"), Stderr: stderr}
 	case memoryText.MatchString(stderr), proc.Signal(exit) == syscall.SIGKILL && p.oom.rose():
 		cause = fmt.Errorf("%w: %w", models.ErrOutOfMemory, &proc.ExitError{Err: exit, Stderr: stderr})
+	case proc.Signal(exit) == syscall.SIGKILL:
+		// Neither we nor the kernel for want of memory: an assertion aborts and a bad pointer segfaults, they do not kill.
+		cause = fmt.Errorf("%w: %w", models.ErrEngineKilled, &proc.ExitError{Err: exit, Stderr: stderr})
 	default:
 		cause = &proc.ExitError{Err: exit, Stderr: stderr}
 	}
