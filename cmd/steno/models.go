@@ -116,6 +116,9 @@ func (a *app) modelsConvert() *cobra.Command {
 		Example: "  steno models convert ~/models/faster-whisper-base --name base --type q8_0",
 		Args:    args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, folder []string) error {
+			if name == "" {
+				return usagef("the result needs a name: add --name NAME")
+			}
 			t := files.Type(kind)
 			if t != files.F16 && t != files.Q8 {
 				return usagef("type %q is not known: choose f16 or q8_0", kind)
@@ -132,7 +135,6 @@ func (a *app) modelsConvert() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&name, "name", "", "`name` of the result, without its type")
 	cmd.Flags().StringVar(&kind, "type", "q8_0", "type of the weights: f16 or q8_0")
-	_ = cmd.MarkFlagRequired("name")
 	return cmd
 }
 

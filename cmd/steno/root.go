@@ -39,6 +39,8 @@ func newRoot(std streams, env []string) *cobra.Command {
 			"  steno up\n  steno submit --wait lecture.m4a",
 		Version:       version,
 		SilenceErrors: true, SilenceUsage: true,
+		// Cobra's own check of an unknown command makes no usage error.
+		Args: args(cobra.NoArgs), RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.load(cmd) },
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usagef("%w: see %s --help", err, cmd.CommandPath()) })
