@@ -13,9 +13,10 @@ import (
 	"steno/internal/proc"
 )
 
-// decodeArgs composes ffmpeg's arguments: the first audio stream of path through filters to 16-bit PCM on standard output.
+// decodeArgs composes ffmpeg's arguments: the first audio stream of path through filters to PCM of a
+// sample format ("s16le", "f32le") on standard output.
 // ffmpeg-go builds and escapes the graph; the process is ours, since the package binds no context and loses stderr.
-func decodeArgs(path string, plan Plan, filters []filter) []string {
+func decodeArgs(path string, plan Plan, format string, filters []filter) []string {
 	in := ffmpeg.KwArgs{
 		"protocol_whitelist": "file", "format_whitelist": formats, "max_alloc": 256 << 20,
 		// One thread: the cores belong to inference, and an audio decoder has no use for more.
@@ -29,7 +30,7 @@ func decodeArgs(path string, plan Plan, filters []filter) []string {
 	for _, f := range filters {
 		s = s.Filter(f.name, f.args, f.named)
 	}
-	out := s.Output("pipe:1", ffmpeg.KwArgs{"f": "s16le", "c:a": "pcm_s16le"})
+	out := s.Output("pipe:1", ffmpeg.KwArgs{"f": format, "c:a": "pcm_" + format})
 	return append([]string{"-nostdin", "-hide_banner", "-nostats"}, out.GetArgs()...)
 }
 
@@ -49,9 +50,10 @@ func monoFilters() []filter {
 	}
 }
 
-// measureFilters measure loudness and true peak on the way; the PCM that comes out is counted and its envelope taken.
+// measureFilters measure loudness on the way; the PCM that comes out is counted, and its envelope and true peak are taken. The
+// filter's own true peak would double the time.
 func measureFilters() []filter {
-	return append(monoFilters(), filter{name: "ebur128", named: ffmpeg.KwArgs{"peak": "true", "framelog": "verbose"}})
+	return append(monoFilters(), filter{name: "ebur128", named: ffmpeg.KwArgs{"peak": "none", "framelog": "verbose"}})
 }
 
 // playFilters are those of the second decode.

@@ -43,14 +43,14 @@ func Measure(ctx context.Context, t Tools, path string, info Info, plan Plan) (M
 		return Measurement{}, err
 	}
 	log := &ffmpegLog{}
-	args := append([]string{"-v", "info"}, decodeArgs(abs, plan, measureFilters())...)
+	args := append([]string{"-v", "info"}, decodeArgs(abs, plan, "f32le", measureFilters())...)
 	run, err := t.start(ctx, args, log)
 	if err != nil {
 		return Measurement{}, err
 	}
 	var m Measurement
-	n, err := m.env.readAll(run.out)
-	m.Samples = n
+	n, amplitude, err := m.env.readAll(run.out)
+	m.Samples, m.TruePeak = n, 20*math.Log10(amplitude)
 	werr := run.wait(err != nil)
 	switch {
 	case ctx.Err() != nil:
@@ -91,8 +91,8 @@ func (m *Measurement) warn(format string, args ...any) {
 
 // read takes ebur128's summary from the log and derives the gain.
 func (m *Measurement) read(log *ffmpegLog) {
-	m.Loudness, m.Range, m.TruePeak = log.value("I:"), log.value("LRA:"), log.value("Peak:")
-	if m.Loudness <= silentLoudness || math.IsNaN(m.Loudness) || math.IsNaN(m.TruePeak) {
+	m.Loudness, m.Range = log.value("I:"), log.value("LRA:")
+	if m.Loudness <= silentLoudness || math.IsNaN(m.Loudness) {
 		m.GainDB = 0
 		return
 	}
@@ -188,33 +188,41 @@ func (e envelope) db(i int) float64 {
 	return float64(e[i]-1)/2 - 100
 }
 
-func level(peak int) byte {
-	if peak == 0 {
+// level takes an amplitude as a factor of full scale; less than half a step of 16-bit PCM is digital silence.
+func level(peak float32) byte {
+	if peak < 0.5/32768 {
 		return 0
 	}
-	return byte(1 + max(0, min(254, math.Round(2*(100+20*math.Log10(float64(peak)/32768))))))
+	return byte(1 + max(0, min(254, math.Round(2*(100+20*math.Log10(float64(peak)))))))
 }
 
-// readAll reads 16-bit PCM to its end and returns the number of samples.
-func (e *envelope) readAll(r io.Reader) (samples int64, err error) {
+// readAll reads 32-bit float PCM to its end and returns the number of samples and the true peak as a factor of full scale. Floats
+// keep what an encoder put above full scale, which 16 bits would clip.
+func (e *envelope) readAll(r io.Reader) (samples int64, amplitude float64, err error) {
 	br := bufio.NewReaderSize(r, 1<<16)
-	buf := make([]byte, 2*block)
+	buf, pcm := make([]byte, 4*block), make([]float32, block)
+	tp := newTruePeak()
 	for {
 		n, err := io.ReadFull(br, buf)
-		if n >= 2 {
-			peak := 0
-			for i := 0; i+1 < n; i += 2 {
-				v := int(int16(binary.LittleEndian.Uint16(buf[i:])))
+		if n /= 4; n > 0 {
+			peak := float32(0)
+			for i := range n {
+				v := math.Float32frombits(binary.LittleEndian.Uint32(buf[4*i:]))
+				if math.IsNaN(float64(v)) {
+					v = 0 // a broken decoder's not-a-number would hide every later peak
+				}
+				pcm[i] = v
 				peak = max(peak, v, -v)
 			}
 			*e = append(*e, level(peak))
-			samples += int64(n / 2)
+			tp.add(pcm[:n])
+			samples += int64(n)
 		}
 		switch {
 		case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
-			return samples, nil
+			return samples, tp.end(), nil
 		case err != nil:
-			return samples, err
+			return samples, 0, err
 		}
 	}
 }

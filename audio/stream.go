@@ -48,7 +48,7 @@ func Prepare(ctx context.Context, t Tools, path string, info Info, plan Plan) (*
 	if err != nil {
 		return nil, err
 	}
-	args := append([]string{"-v", "error"}, decodeArgs(abs, plan, playFilters(plan, m.GainDB))...)
+	args := append([]string{"-v", "error"}, decodeArgs(abs, plan, "s16le", playFilters(plan, m.GainDB))...)
 	if s.run, err = t.start(ctx, args, s.log); err != nil {
 		return nil, err
 	}
