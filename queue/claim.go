@@ -35,7 +35,7 @@ func (w *worker) claim(ctx context.Context, msg jetstream.Msg) *Delivery {
 	}
 	log = w.q.cfg.Log.With("job", j.ID)
 	now := time.Now().UTC()
-	l := lease{ID: nuid.Next(), Worker: w.cfg.Name, TTL: w.cfg.AckWait}
+	l := lease{ID: nuid.Next(), Worker: w.cfg.Name, TTL: w.cfg.AckWait, Ack: msg.Reply()}
 	var got claimed
 	r, err := w.q.change(ctx, j.ID, func(r *record, renewed time.Time) error {
 		now = time.Now().UTC()

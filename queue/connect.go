@@ -42,6 +42,13 @@ func Connect(ctx context.Context, cfg Config) (*Queue, error) {
 		return nil, err
 	}
 	q.metrics = newMetrics(cfg.Metrics, q)
+	if cfg.Server != nil {
+		cfg.Server.orphans.Do(func() {
+			if err := q.releaseOrphans(ctx); err != nil {
+				cfg.Log.Warn("jobs of workers that died wait until their leases run out", "error", err)
+			}
+		})
+	}
 	return q, nil
 }
 

@@ -21,8 +21,9 @@ import (
 // roles are what the test binary plays as a child: a worker, or a whole node with its broker. Both end when their standard
 // input does.
 var roles = map[string]func(args []string) error{
-	"role:worker": playWorker,
-	"role:node":   playNode,
+	"role:worker":       playWorker,
+	"role:node":         func(args []string) error { return playNode(args, crashWorker("child")) },
+	"role:patient-node": func(args []string) error { return playNode(args, patientWorker("child")) },
 }
 
 // crashAckWait is short, so that the jobs of killed workers come back soon.
@@ -40,20 +41,20 @@ func playWorker(args []string) error {
 	if err != nil {
 		return err
 	}
-	return play(cfg, args[1])
+	return play(cfg, args[1], crashWorker("child"))
 }
 
 // playNode runs a broker on a data folder, and a worker on it.
-func playNode(args []string) error {
+func playNode(args []string, w WorkerConfig) error {
 	s, err := Embedded(context.Background(), EmbeddedConfig{Dir: args[0], Listen: "127.0.0.1:0", MaxBytes: 256 << 20})
 	if err != nil {
 		return err
 	}
 	defer s.Shutdown()
-	return play(Config{Server: s}, args[1])
+	return play(Config{Server: s}, args[1], w)
 }
 
-func play(cfg Config, handler string) error {
+func play(cfg Config, handler string, w WorkerConfig) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	go func() {
@@ -66,7 +67,7 @@ func play(cfg Config, handler string) error {
 	}
 	defer q.Close()
 	fmt.Println("ready")
-	return q.Work(ctx, crashWorker("child"), handlers[handler])
+	return q.Work(ctx, w, handlers[handler])
 }
 
 var handlers = map[string]Handler{
@@ -285,7 +286,7 @@ func TestKilledNodeKeepsItsJobs(t *testing.T) {
 	client.Close()
 
 	q := open(t, startServer(t, EmbeddedConfig{Dir: dir}))
-	for id, want := range map[job.ID]job.State{running.ID: job.Running, waiting.ID: job.Queued} {
+	for id, want := range map[job.ID]job.State{running.ID: job.Queued, waiting.ID: job.Queued} {
 		if s, err := q.Status(t.Context(), id); err != nil || s.State != want {
 			t.Errorf("job %s is %s after the restart, %v; want %s", id, s.State, err, want)
 		}

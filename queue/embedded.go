@@ -40,6 +40,9 @@ type Server struct {
 	cfg   EmbeddedConfig
 	token string
 	lock  *os.File
+	// started tells the leases of workers that died with the server before from those of this one's.
+	started time.Time
+	orphans sync.Once
 
 	mu      sync.Mutex
 	running *server.Server // replaced by Restart
@@ -59,7 +62,7 @@ func Embedded(ctx context.Context, cfg EmbeddedConfig) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, lock: lock, addr: cfg.Listen, token: newToken()}
+	s := &Server{cfg: cfg, lock: lock, addr: cfg.Listen, token: newToken(), started: time.Now()}
 	if err := s.start(ctx); err != nil {
 		lock.Close()
 		return nil, err

@@ -44,6 +44,8 @@ type lease struct {
 	Started time.Time     `json:"started"`
 	TTL     time.Duration `json:"ttl"`
 	Beat    int           `json:"beat"` // moves with each renewal; the first is 1
+	// Ack is the subject on which the message is acknowledged.
+	Ack string `json:"ack,omitempty"`
 	// Contested is the Beat that another worker saw when the message was given to it while the lease looked alive.
 	Contested int `json:"contested,omitempty"`
 }
@@ -270,6 +272,16 @@ func (r *record) requestCancel(now time.Time) error {
 		r.CancelAsked = true
 		r.end(job.Cancelled, "", now)
 	}
+	return nil
+}
+
+// orphan makes the job wait again after the holder of lease l has surely died. The attempt counts.
+func (r *record) orphan(l string, now time.Time) error {
+	if r.Lease == nil || r.Lease.ID != l {
+		return errUnchanged
+	}
+	r.leave(OutcomeLost, nil, now)
+	r.wait(now, 0)
 	return nil
 }
 
