@@ -1,0 +1,92 @@
+//go:build cgo
+
+package main
+
+import (
+	"context"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"steno/internal/testmedia"
+	"steno/job"
+)
+
+// TestShortJobBehindALongOne measures what a job of 11 s of audio takes on the idle node, and behind a job of half an hour that
+// has every decode slot. The promise is three times as long, in the median; the test allows for a machine that does more
+// than this.
+func TestShortJobBehindALongOne(t *testing.T) {
+	samples, length, tolerance := 5, 30*time.Minute, 6.0
+	if os.Getenv("STENO_ACCEPTANCE") != "" {
+		samples, length, tolerance = 15, 2*time.Hour, 3
+	}
+	testmedia.Model(t, small+"-q8_0")
+	path, jfk := long(t, length), testmedia.Sample(t, "jfk.wav")
+	n := startNode(t, t.TempDir(), "--model", small)
+	n.short(jfk) // loads what is needed once
+	var idle, behind []time.Duration
+	for range samples {
+		idle = append(idle, n.short(jfk))
+	}
+	id := n.submit(path, "-m", small)
+	n.awaitStage(id, job.StageTranscribe)
+	for range samples {
+		behind = append(behind, n.short(jfk))
+	}
+	if st := n.status(id); st.State != job.Running {
+		t.Fatalf("the long job is %s already: nothing was measured", st.State)
+	}
+	ratio := float64(median(behind)) / float64(median(idle))
+	t.Logf("idle %s: median %s; behind a long job %s: median %s; %.2f times", idle, median(idle), behind, median(behind), ratio)
+	if ratio > tolerance {
+		t.Errorf("a short job behind a long one takes %.2f times as long, want at most %g", ratio, tolerance)
+	}
+	if o := n.steno("cancel", string(id)); o.code != 0 {
+		t.Errorf("cancel: %s", o.err)
+	}
+	n.await(id, 10*time.Second)
+}
+
+// short runs a job and returns the time from its submission to its result.
+func (n *node) short(path string) time.Duration {
+	n.t.Helper()
+	ctx, cancel := context.WithTimeout(n.t.Context(), time.Minute)
+	defer cancel()
+	q := n.client()
+	defer q.Close()
+	file, err := os.Open(path)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	defer file.Close()
+	began := time.Now()
+	src, err := q.PutAudio(ctx, file)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	j := job.Job{ID: job.NewID(), FileName: "short.wav", Source: src, Params: job.Params{Model: small}}
+	if err := q.Submit(ctx, j); err != nil {
+		n.t.Fatal(err)
+	}
+	news, err := q.Watch(ctx, j.ID)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	state := job.Queued
+	for st := range news {
+		state = st.State
+	}
+	if state != job.Done {
+		n.t.Fatalf("short job is %s", state)
+	}
+	if _, err := q.Result(ctx, j.ID); err != nil {
+		n.t.Fatal(err)
+	}
+	return time.Since(began).Round(time.Millisecond)
+}
+
+func median(d []time.Duration) time.Duration {
+	d = slices.Sorted(slices.Values(d))
+	return d[len(d)/2]
+}
