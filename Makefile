@@ -17,10 +17,10 @@ CGO := source .build/engine/env
 
 PKG ?= ./...
 
-.PHONY: help run build test lint tools engine peer models samples clean clobber
+.PHONY: help run build test acceptance lint tools engine peer models samples clean clobber
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: build models samples ## build everything, transcribe real speech through the queue, print text and timings
 	@scripts/run.sh
@@ -32,6 +32,13 @@ test: build models samples ## run all tests with the real engine and the race de
 	@scripts/tools.sh espeak-ng
 	CGO_ENABLED=0 go build ./...
 	$(CGO) && $(if $(CORPUS),STENO_CORPUS=$(CORPUS)) go test -race -timeout 20m $(PKG)
+
+acceptance: build models samples peer ## measure what is promised: times, memory, preparation, speed (wants a quiet machine)
+	@scripts/tools.sh espeak-ng
+	@failed=0; export STENO_ACCEPTANCE=1 $(if $(CORPUS),STENO_CORPUS=$(CORPUS)); $(CGO); \
+		go test -count=1 -v -timeout 20m -run 'TestTimeline$$' ./cmd/steno || failed=1; \
+		go test -count=1 -v -timeout 60m -tags acceptance ./internal/acceptance || failed=1; \
+		exit $$failed
 
 lint: tools engine $(LINTER) ## check layout, code and scripts
 	@scripts/tools.sh shellcheck
