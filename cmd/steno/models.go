@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -86,7 +87,8 @@ func (a *app) modelsVerify() *cobra.Command {
 					return err
 				}
 				for _, s := range list {
-					if s.Present {
+					// A file of the wrong size is not present, but it is what the user wants to hear of.
+					if path, err := store.Path(s.Name); err == nil && exists(path) {
 						names = append(names, s.Name)
 					}
 				}
@@ -107,6 +109,11 @@ func (a *app) modelsVerify() *cobra.Command {
 			return nil
 		},
 	}
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 func (a *app) modelsConvert() *cobra.Command {

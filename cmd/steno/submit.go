@@ -59,6 +59,9 @@ func (a *app) submitCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := jf.check(); err != nil {
+				return err
+			}
 			scratch, err := os.MkdirTemp("", "steno-")
 			if err != nil {
 				return fmt.Errorf("make a folder for standard input: %w", err)
