@@ -150,6 +150,9 @@ func (j *run) line(ctx context.Context) (transcript.Transcript, error) {
 		return transcript.Transcript{}, job.Errorf(job.Input, "NOT_SUPPORTED",
 			"diarization is not built yet: submit the job without it")
 	}
+	if err := j.params.Validate(); err != nil {
+		return transcript.Transcript{}, err
+	}
 	if err := j.stage(ctx, job.StageProbe, func(ctx context.Context) (err error) {
 		j.info, err = audio.Probe(ctx, j.cfg.Tools, j.in.Path)
 		return err

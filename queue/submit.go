@@ -27,6 +27,9 @@ func (q *Queue) Submit(ctx context.Context, j job.Job, opts ...SubmitOption) err
 	if err != nil {
 		return &job.Error{Class: job.Input, Code: "BAD_JOB_ID", Err: err, Message: err.Error()}
 	}
+	if err := j.Params.Validate(); err != nil {
+		return err
+	}
 	j.ID, j.Params = id, j.Params.WithDefaults()
 	now := time.Now().UTC()
 	j.Created = or(j.Created, now)

@@ -59,15 +59,15 @@ func (a *app) submitCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := jf.check(); err != nil {
-				return err
-			}
 			scratch, err := os.MkdirTemp("", "steno-")
 			if err != nil {
 				return fmt.Errorf("make a folder for standard input: %w", err)
 			}
 			defer os.RemoveAll(scratch)
 			t := &transcriber{a: a, formats: formats, out: of, params: jf.params(a.cfg.Model)}
+			if err := t.params.Validate(); err != nil {
+				return err
+			}
 			in, err := t.inputs(paths, func() (string, error) { return spool(a.std.in, filepath.Join(scratch, "stdin")) })
 			if err != nil {
 				return err

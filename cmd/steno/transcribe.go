@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"sync"
 
@@ -38,17 +37,6 @@ func (f *jobFlags) register(cmd *cobra.Command) {
 	cmd.Flags().Float64Var(&f.chunk, "chunk", 0, "chunk length in `seconds` (default: the plan's choice)")
 	cmd.Flags().StringVar(&f.loudness, "loudness", "", "linear, classic or off (default: the plan's choice)")
 	cmd.Flags().StringVar(&f.silence, "silence", "", "remove or keep (default: the plan's choice)")
-}
-
-// languageForm is an ISO 639-1 code, or the three letters that Whisper has for the few languages without one (haw, yue).
-var languageForm = regexp.MustCompile(`^(auto|[a-z]{2,3})$`)
-
-// check finds what is wrong before anything is loaded or queued.
-func (f *jobFlags) check() error {
-	if !languageForm.MatchString(f.language) {
-		return usagef("%q is not a language: name it by its ISO 639-1 code, such as en, or take auto", f.language)
-	}
-	return nil
 }
 
 func (f *jobFlags) params(model string) job.Params {
@@ -111,10 +99,10 @@ func (a *app) transcribeCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := jf.check(); err != nil {
+			t := &transcriber{a: a, formats: formats, out: of, params: jf.params(a.cfg.Model)}
+			if err := t.params.Validate(); err != nil {
 				return err
 			}
-			t := &transcriber{a: a, formats: formats, out: of, params: jf.params(a.cfg.Model)}
 			return t.run(cmd.Context(), paths)
 		},
 	}
