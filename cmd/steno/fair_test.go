@@ -14,25 +14,25 @@ import (
 )
 
 // TestShortJobBehindALongOne measures what a job of 11 s of audio takes on the idle node, and behind a job of half an hour that
-// has every decode slot. The promise is three times as long, in the median; the test allows for a machine that does more
-// than this.
+// has every decode slot. The promise is three times as long, in the median. The test allows for a machine that others use too;
+// with STENO_ACCEPTANCE=1 it holds the promise itself, with the base model behind two hours.
 func TestShortJobBehindALongOne(t *testing.T) {
-	samples, length, tolerance := 5, 30*time.Minute, 6.0
+	model, samples, length, tolerance := small, 5, 30*time.Minute, 6.0
 	if os.Getenv("STENO_ACCEPTANCE") != "" {
-		samples, length, tolerance = 15, 2*time.Hour, 3
+		model, samples, length, tolerance = "base", 15, 2*time.Hour, 3
 	}
-	testmedia.Model(t, small+"-q8_0")
+	testmedia.Model(t, model+"-q8_0")
 	path, jfk := long(t, length), testmedia.Sample(t, "jfk.wav")
-	n := startNode(t, t.TempDir(), "--model", small)
-	n.short(jfk) // loads what is needed once
+	n := startNode(t, t.TempDir(), "--model", model)
+	n.short(jfk, model) // loads what is needed once
 	var idle, behind []time.Duration
 	for range samples {
-		idle = append(idle, n.short(jfk))
+		idle = append(idle, n.short(jfk, model))
 	}
-	id := n.submit(path, "-m", small)
+	id := n.submit(path, "-m", model)
 	n.awaitStage(id, job.StageTranscribe)
 	for range samples {
-		behind = append(behind, n.short(jfk))
+		behind = append(behind, n.short(jfk, model))
 	}
 	if st := n.status(id); st.State != job.Running {
 		t.Fatalf("the long job is %s already: nothing was measured", st.State)
@@ -49,7 +49,7 @@ func TestShortJobBehindALongOne(t *testing.T) {
 }
 
 // short runs a job and returns the time from its submission to its result.
-func (n *node) short(path string) time.Duration {
+func (n *node) short(path, model string) time.Duration {
 	n.t.Helper()
 	ctx, cancel := context.WithTimeout(n.t.Context(), time.Minute)
 	defer cancel()
@@ -65,7 +65,7 @@ func (n *node) short(path string) time.Duration {
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	j := job.Job{ID: job.NewID(), FileName: "short.wav", Source: src, Params: job.Params{Model: small}}
+	j := job.Job{ID: job.NewID(), FileName: "short.wav", Source: src, Params: job.Params{Model: model}}
 	if err := q.Submit(ctx, j); err != nil {
 		n.t.Fatal(err)
 	}
