@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"steno/job"
 )
@@ -21,9 +24,10 @@ type access struct {
 	Token string `json:"token"`
 }
 
-// Local returns the Config with which another process of the same user reaches the embedded server of a data folder.
+// Local returns the Config with which another process of the same user reaches the embedded server of a data folder. The
+// connection follows the server when it is started again, at another address and with another token.
 func Local(dir string) (Config, error) {
-	data, err := os.ReadFile(filepath.Join(dir, accessFile))
+	a, err := readAccess(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Config{}, &job.Error{
 			Class: job.Input, Code: "NOT_RUNNING", Err: err,
@@ -31,13 +35,41 @@ func Local(dir string) (Config, error) {
 		}
 	}
 	if err != nil {
-		return Config{}, fmt.Errorf("read queue address: %w", err)
+		return Config{}, err
 	}
+	return Config{URL: a.URL, Attach: true, local: dir}, nil
+}
+
+func readAccess(dir string) (access, error) {
 	var a access
-	if err := json.Unmarshal(data, &a); err != nil {
-		return Config{}, fmt.Errorf("read queue address in %s: %w", accessFile, err)
+	data, err := os.ReadFile(filepath.Join(dir, accessFile))
+	if err != nil {
+		return a, fmt.Errorf("read queue address: %w", err)
 	}
-	return Config{URL: a.URL, Token: a.Token, Attach: true}, nil
+	if err := json.Unmarshal(data, &a); err != nil {
+		return a, fmt.Errorf("read queue address in %s: %w", accessFile, err)
+	}
+	return a, nil
+}
+
+// follower dials whatever server listens for a data folder now.
+type follower struct{ dir string }
+
+func (f follower) Dial(network, _ string) (net.Conn, error) {
+	a, err := readAccess(f.dir)
+	if err != nil {
+		return nil, err
+	}
+	u, err := url.Parse(a.URL)
+	if err != nil {
+		return nil, fmt.Errorf("read queue address in %s: %w", accessFile, err)
+	}
+	return net.DialTimeout(network, u.Host, 2*time.Second)
+}
+
+func (f follower) token() string {
+	a, _ := readAccess(f.dir) // without a file there is no server either
+	return a.Token
 }
 
 // writeAccess replaces the file in one step, so that a reader never sees half of it.

@@ -34,6 +34,8 @@ type Config struct {
 	Log *slog.Logger
 	// Metrics gets the queue's series. Default: counted but not shown.
 	Metrics prometheus.Registerer
+
+	local string // data folder of the server, for Local
 }
 
 // Limits bound what the broker stores. What exceeds them is refused with a clear error; nothing that was accepted is dropped.

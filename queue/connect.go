@@ -115,6 +115,10 @@ func (q *Queue) options() []nats.Option {
 	if token != "" {
 		opts = append(opts, nats.Token(token))
 	}
+	if q.cfg.local != "" {
+		f := follower{q.cfg.local}
+		opts = append(opts, nats.SetCustomDialer(f), nats.TokenHandler(f.token))
+	}
 	if q.cfg.CredsFile != "" {
 		opts = append(opts, nats.UserCredentials(q.cfg.CredsFile))
 	}

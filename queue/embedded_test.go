@@ -39,7 +39,7 @@ func TestLocalAccess(t *testing.T) {
 		t.Fatalf("access file: %v, %v; want 0600", info, err)
 	}
 	cfg, err := Local(dir)
-	if err != nil || !strings.HasPrefix(cfg.URL, "nats://127.0.0.1:") || len(cfg.Token) != 64 {
+	if err != nil || !strings.HasPrefix(cfg.URL, "nats://127.0.0.1:") || len(s.token) != 64 {
 		t.Fatalf("local config %+v, %v", cfg, err)
 	}
 	q, err := Connect(t.Context(), cfg)
@@ -48,8 +48,7 @@ func TestLocalAccess(t *testing.T) {
 	}
 	submit(t, q, 1<<20)
 	q.Close()
-	cfg.Token = "wrong"
-	_, err = Connect(t.Context(), cfg)
+	_, err = Connect(t.Context(), Config{URL: cfg.URL, Token: "wrong", Attach: true})
 	wantCode(t, err, job.Input, "QUEUE_REFUSED")
 	s.Shutdown()
 	_, err = Local(dir)

@@ -111,3 +111,30 @@ func TestOrphan(t *testing.T) {
 		_ = r.orphan(id, now)
 	}
 }
+
+// TestLocalClientFollowsARestart keeps a client over the end of its server and the start of another one, whose address and
+// token are others. (A Watch goes on as well, within about 20 s, when its consumer misses the heartbeats of the first.)
+func TestLocalClientFollowsARestart(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	first := startServer(t, EmbeddedConfig{Dir: dir, Listen: "127.0.0.1:0"})
+	open(t, first)
+	cfg, err := Local(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := Connect(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	j := submit(t, client, 1000)
+	first.Shutdown()
+	second := startServer(t, EmbeddedConfig{Dir: dir, Listen: "127.0.0.1:0"})
+	if second.token == first.token {
+		t.Fatal("both servers have the same token")
+	}
+	work(t, open(t, second), quick(), echo)
+	eventually(t, "the client is back", func() bool { return client.Ping(t.Context()) == nil })
+	await(t, client, j.ID, job.Done)
+}
