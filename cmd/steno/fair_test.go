@@ -14,12 +14,12 @@ import (
 )
 
 // TestShortJobBehindALongOne measures what a job of 11 s of audio takes on the idle node, and behind a job of half an hour that
-// has every decode slot. The promise is three times as long, in the median. The test allows for a machine that others use too;
-// with STENO_ACCEPTANCE=1 it holds the promise itself, with the base model behind two hours.
+// has every decode slot. The promise is three times as long at most, in the median; 0.9 to 1.5 times is what
+// was measured. With STENO_ACCEPTANCE=1 it is the base model, behind two hours.
 func TestShortJobBehindALongOne(t *testing.T) {
-	model, samples, length, tolerance := small, 5, 30*time.Minute, 6.0
+	model, samples, length := small, 5, 30*time.Minute
 	if os.Getenv("STENO_ACCEPTANCE") != "" {
-		model, samples, length, tolerance = "base", 15, 2*time.Hour, 3
+		model, samples, length = "base", 15, 2*time.Hour
 	}
 	testmedia.Model(t, model+"-q8_0")
 	path, jfk := long(t, length), testmedia.Sample(t, "jfk.wav")
@@ -39,8 +39,8 @@ func TestShortJobBehindALongOne(t *testing.T) {
 	}
 	ratio := float64(median(behind)) / float64(median(idle))
 	t.Logf("idle %s: median %s; behind a long job %s: median %s; %.2f times", idle, median(idle), behind, median(behind), ratio)
-	if ratio > tolerance {
-		t.Errorf("a short job behind a long one takes %.2f times as long, want at most %g", ratio, tolerance)
+	if ratio > 3 {
+		t.Errorf("a short job behind a long one takes %.2f times as long, want at most 3", ratio)
 	}
 	if o := n.steno("cancel", string(id)); o.code != 0 {
 		t.Errorf("cancel: %s", o.err)
