@@ -23,6 +23,9 @@ options=(
     -DWHISPER_BUILD_EXAMPLES=ON # only declares whisper-cli for `make peer`; it is built there and nowhere else
 )
 
+# Beside the public headers: ggml's own, which say what a backend is (models/whisper/accel.c).
+headers=(ggml/src/ggml-impl.h ggml/src/ggml-backend-impl.h)
+
 engine=$build/engine
 src=$engine/src
 obj=$engine/obj
@@ -37,7 +40,7 @@ cpu() {
 }
 
 key() {
-    { echo "$content" "$engine" "${options[@]}"; c++ --version; cmake --version; cpu; } 2>/dev/null | sha256sum | cut -c1-16
+    { echo "$content" "$engine" "${options[@]}" "${headers[*]}"; c++ --version; cmake --version; cpu; } 2>/dev/null | sha256sum | cut -c1-16
 }
 
 from_tag() {
@@ -94,7 +97,7 @@ build_libraries() {
     configure || did_not_build whisper.cpp
     compile whisper || did_not_build whisper.cpp
     mkdir -p "$engine/include" "$engine/lib"
-    cp "$src"/include/*.h "$src"/ggml/include/*.h "$engine/include/"
+    cp "$src"/include/*.h "$src"/ggml/include/*.h "${headers[@]/#/$src/}" "$engine/include/"
     find "$obj" -name 'lib*.a' -exec cp {} "$engine/lib/" \;
 }
 

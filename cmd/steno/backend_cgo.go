@@ -11,6 +11,9 @@ import (
 
 const hasEngine = true
 
+// kernels names what large matrix products run on.
+func kernels() string { return whisper.Matrix() }
+
 // loadBackend loads whisper.cpp into this process.
 func loadBackend(_ context.Context, r engine.LoadRequest) (engine.Backend, error) {
 	return whisper.Load(whisper.Options{

@@ -76,7 +76,7 @@ func (a *app) examine(ctx context.Context) []finding {
 	if !hasEngine {
 		err = fmt.Errorf("this binary has no engine: build it with `make build`")
 	}
-	add("engine", "whisper.cpp is built in", err)
+	add("engine", "whisper.cpp is built in; matrix kernels: "+kernels(), err)
 	for _, d := range (gpu.Host{}).Devices() {
 		add("device", fmt.Sprintf("%s: %s, %s free of %s", d.ID, d.Name, size(d.Free), size(d.Total)), nil)
 	}

@@ -8,6 +8,7 @@
 package whisper
 
 /*
+#cgo CFLAGS: -fopenmp
 #include <stdlib.h>
 #include "shim.h"
 */
@@ -56,11 +57,15 @@ type Model struct {
 	closed error
 }
 
-var quiet = sync.OnceFunc(func() { C.steno_quiet() })
+// setUp prepares the library, once in a process.
+var setUp = sync.OnceFunc(func() {
+	C.steno_quiet()
+	useMatrix()
+})
 
 // Load reads the weights. The library ends the process on some broken files: verify the checksum first.
 func Load(o Options) (*Model, error) {
-	quiet()
+	setUp()
 	if o.States < 1 {
 		return nil, fmt.Errorf("load model %s: %d decode states, want at least 1", o.Name, o.States)
 	}

@@ -1,0 +1,28 @@
+// accel gives ggml a backend of type ACCEL, as its BLAS backend is one: of every graph it takes the large matrix products and the
+// attention, which matrix.h computes in bfloat16; all else stays with ggml's CPU backend.
+#pragma once
+
+#include <stdbool.h>
+
+// steno_accel_register makes the backend known to ggml, once, where the CPU has the instructions. It must come before the first
+// decode state is made, and says whether the backend is there.
+bool steno_accel_register(void);
+
+// steno_accel_enable lets graphs use the backend (the default) or leaves all to ggml. It may be called at any time and counts
+// for graphs that start afterwards.
+void steno_accel_enable(bool on);
+
+// steno_accel_enabled tells whether graphs use the backend.
+bool steno_accel_enabled(void);
+
+// steno_shape is one product b·aᵀ, or one attention softmax(b·aᵀ/sqrt(depth))·v.
+typedef struct {
+	int type; // ggml_type of a and v; b is always of floats
+	int depth, columns, rows, heads;
+	int threads;
+	bool attention;
+} steno_shape;
+
+// steno_accel_check computes a shape from fixed random numbers with this backend and with ggml's, and returns the length of the
+// difference over that of the result; bfloat16 keeps 8 bits, so 0.01 is plenty. -1 if the backend is not there.
+double steno_accel_check(steno_shape s);

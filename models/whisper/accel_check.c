@@ -1,0 +1,88 @@
+//go:build cgo
+
+#include "accel.h"
+
+#include <ggml-backend.h>
+#include <ggml-cpu.h>
+#include <ggml.h>
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+// fill writes values in [-1, 1) from a fixed sequence, so that a failure can be repeated.
+static void fill(struct ggml_tensor *t, struct ggml_tensor *floats, uint32_t *seed) {
+	float *x = floats->data;
+	const int64_t n = ggml_nelements(t);
+	for (int64_t i = 0; i < n; i++) {
+		*seed = *seed * 1664525u + 1013904223u;
+		x[i] = (float)(*seed >> 8) / (1 << 23) - 1;
+	}
+	if (t->type == GGML_TYPE_F32) {
+		memcpy(t->data, x, n * sizeof(float));
+	} else {
+		ggml_quantize_chunk(t->type, x, t->data, 0, ggml_nrows(t), t->ne[0], NULL);
+	}
+}
+
+static struct ggml_tensor *random_tensor(struct ggml_context *ctx, enum ggml_type type, int64_t a, int64_t b, int64_t c, uint32_t *seed) {
+	struct ggml_tensor *t = ggml_new_tensor_3d(ctx, type, a, b, c);
+	fill(t, ggml_new_tensor_1d(ctx, GGML_TYPE_F32, a * b * c), seed);
+	return t;
+}
+
+static struct ggml_tensor *build(struct ggml_context *ctx, steno_shape s) {
+	uint32_t seed = 1;
+	struct ggml_tensor *a = random_tensor(ctx, s.type, s.depth, s.columns, s.heads, &seed);
+	struct ggml_tensor *b = random_tensor(ctx, GGML_TYPE_F32, s.depth, s.rows, s.heads, &seed);
+	struct ggml_tensor *product = ggml_mul_mat(ctx, a, b);
+	if (!s.attention) {
+		return product;
+	}
+	struct ggml_tensor *v = random_tensor(ctx, s.type, s.columns, s.depth, s.heads, &seed);
+	return ggml_mul_mat(ctx, v, ggml_soft_max_ext(ctx, product, NULL, 1 / sqrtf(s.depth), 0));
+}
+
+// compute runs a graph of the same numbers on a backend and returns its result, which lies in ctx.
+static struct ggml_tensor *compute(struct ggml_context *ctx, ggml_backend_t backend, steno_shape s) {
+	struct ggml_tensor *out = build(ctx, s);
+	struct ggml_cgraph *g = ggml_new_graph(ctx);
+	ggml_build_forward_expand(g, out);
+	return ggml_backend_graph_compute(backend, g) == GGML_STATUS_SUCCESS ? out : NULL;
+}
+
+static double distance(const struct ggml_tensor *got, const struct ggml_tensor *want) {
+	const float *x = got->data, *y = want->data;
+	double difference = 0, size = 0;
+	for (int64_t i = 0; i < ggml_nelements(want); i++) {
+		difference += ((double)x[i] - y[i]) * ((double)x[i] - y[i]);
+		size += (double)y[i] * y[i];
+	}
+	return sqrt(difference / size);
+}
+
+static size_t memory_for(steno_shape s) {
+	const size_t values = (size_t)s.heads * ((size_t)s.depth * (3 * (size_t)s.columns + 2 * (size_t)s.rows) + 3 * (size_t)s.rows * s.columns);
+	return 4 * values * sizeof(float) + (16 << 20);
+}
+
+double steno_accel_check(steno_shape s) {
+	ggml_backend_dev_t dev = ggml_backend_dev_by_name("steno");
+	if (dev == NULL) {
+		return -1;
+	}
+	ggml_backend_t ours = ggml_backend_dev_init(dev, NULL), cpu = ggml_backend_cpu_init();
+	struct ggml_context *ctx = ggml_init((struct ggml_init_params){.mem_size = memory_for(s)});
+	double result = INFINITY;
+	if (ours != NULL && cpu != NULL && ctx != NULL) {
+		ggml_backend_set_n_threads_t set_threads = ggml_backend_reg_get_proc_address(ggml_backend_dev_backend_reg(dev), "ggml_backend_set_n_threads");
+		set_threads(ours, s.threads);
+		ggml_backend_cpu_set_n_threads(cpu, s.threads);
+		struct ggml_tensor *got = compute(ctx, ours, s), *want = compute(ctx, cpu, s);
+		result = got == NULL || want == NULL ? INFINITY : distance(got, want);
+	}
+	ggml_free(ctx);
+	ggml_backend_free(ours);
+	ggml_backend_free(cpu);
+	return result;
+}

@@ -1,0 +1,62 @@
+//go:build cgo
+
+package whisper
+
+/*
+#include <ggml.h>
+#include "accel.h"
+*/
+import "C"
+
+import (
+	"log/slog"
+	"os"
+)
+
+// shape is a matrix product or an attention for matrixError; see accel.h.
+type shape struct {
+	kind                        string // f32, f16 or q8_0
+	depth, columns, rows, heads int
+	threads                     int
+	attention                   bool
+}
+
+var ggmlTypes = map[string]C.int{"f32": C.GGML_TYPE_F32, "f16": C.GGML_TYPE_F16, "q8_0": C.GGML_TYPE_Q8_0}
+
+// matrixError is the relative error of our own kernels against ggml's; below 0 where this CPU lacks their instructions.
+func matrixError(s shape) float64 {
+	return float64(C.steno_accel_check(C.steno_shape{
+		_type: ggmlTypes[s.kind], depth: C.int(s.depth), columns: C.int(s.columns), rows: C.int(s.rows), heads: C.int(s.heads),
+		threads: C.int(s.threads), attention: C.bool(s.attention),
+	}))
+}
+
+// maxMatrixError is well above what rounding to bfloat16 does (0.003) and well below any mistake.
+const maxMatrixError = 0.01
+
+// useMatrix registers our own kernels, unless STENO_MATRIX=ggml asks for the library's. They are tried once on small input: a
+// compiler or a CPU that gets them wrong costs speed, never a transcript.
+func useMatrix() {
+	if os.Getenv("STENO_MATRIX") == "ggml" || !bool(C.steno_accel_register()) {
+		return
+	}
+	for _, s := range []shape{
+		{kind: "q8_0", depth: 96, columns: 70, rows: 40, heads: 1, threads: 1},
+		{kind: "f16", depth: 64, columns: 100, rows: 40, heads: 2, threads: 1, attention: true},
+	} {
+		if e := matrixError(s); !(e <= maxMatrixError) {
+			slog.Error("the matrix kernels of this build are wrong on this CPU and are not used", "relative_error", e)
+			C.steno_accel_enable(false)
+			return
+		}
+	}
+}
+
+// Matrix names the kernels that large matrix products run on: "bf16", ours, or "ggml", the library's. Safe for concurrent use.
+func Matrix() string {
+	setUp()
+	if bool(C.steno_accel_enabled()) {
+		return "bf16"
+	}
+	return "ggml"
+}

@@ -1,0 +1,45 @@
+// Matrix products and attention in bfloat16 for CPUs with AVX512_BF16 (AMD since Zen 4, Intel since Cooper Lake).
+//
+// Why they exist and what they gain: docs/adr/0007-matrix.md. All functions are free of state and may run on many threads
+// at once. Results do not depend on the number of threads: it divides rows and columns, never a sum.
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+	// MATRIX_PANEL is the number of columns in a panel, the unit in which the right operand is packed.
+	MATRIX_PANEL = 64,
+};
+
+// matrix_supported tells whether this CPU has the instructions. Nothing else here may be called where it does not.
+bool matrix_supported(void);
+
+// matrix_pairs is the number of 32-bit words that hold n bfloat16 values two by two; the last is padded with zero.
+static inline size_t matrix_pairs(size_t n) { return (n + 1) / 2; }
+
+// matrix_panels is the number of panels that hold n columns.
+static inline size_t matrix_panels(size_t n) { return (n + MATRIX_PANEL - 1) / MATRIX_PANEL; }
+
+// matrix_narrow rounds n floats to matrix_pairs(n) words of bfloat16.
+void matrix_narrow(uint32_t *dst, const float *src, size_t n);
+
+// matrix_narrow_half does the same from IEEE half precision.
+void matrix_narrow_half(uint32_t *dst, const uint16_t *src, size_t n);
+
+// matrix_pack makes a panel of up to MATRIX_PANEL columns, each given as pairs words at columns + i*pairs. A panel takes
+// MATRIX_PANEL*pairs words.
+void matrix_pack(uint32_t *panel, const uint32_t *columns, size_t count, size_t pairs);
+
+// matrix_multiply computes dst[r][c] = sum over k of rows[r][k] * columns[c][k], for all rows and the columns of one panel.
+// rows start lda words apart, rows of dst ldc floats.
+void matrix_multiply(float *dst, size_t ldc, const uint32_t *rows, size_t lda, size_t row_count, const uint32_t *panel,
+                     size_t column_count, size_t pairs);
+
+// matrix_softmax turns row (n floats, padded to whole panels) into exp(scale*(x-max)) in bfloat16, and returns the sum of the
+// rounded values.
+float matrix_softmax(uint32_t *dst, const float *row, size_t n, float scale);
+
+// matrix_scale multiplies n floats.
+void matrix_scale(float *x, size_t n, float by);

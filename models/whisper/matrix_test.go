@@ -1,0 +1,41 @@
+//go:build cgo
+
+package whisper
+
+import (
+	"fmt"
+	"testing"
+)
+
+// TestMatrixAgreesWithGGML compares our kernels with the library's on sizes with and without rests in every direction.
+func TestMatrixAgreesWithGGML(t *testing.T) {
+	setUp()
+	if Matrix() != "bf16" {
+		if e := matrixError(shape{kind: "f16", depth: 64, columns: 64, rows: 64, heads: 1, threads: 1}); e >= 0 {
+			t.Fatalf("the kernels are there (error %g) and not used", e)
+		}
+		t.Log("this CPU has no AVX512_BF16: the library's kernels are used, and there is nothing to compare")
+		return
+	}
+	shapes := []shape{
+		{kind: "q8_0", depth: 512, columns: 512, rows: 1500, heads: 1, threads: 1},
+		{kind: "q8_0", depth: 2048, columns: 512, rows: 32, heads: 1, threads: 4},
+		{kind: "q8_0", depth: 32, columns: 65, rows: 33, heads: 3, threads: 2},
+		{kind: "f16", depth: 240, columns: 3000, rows: 512, heads: 1, threads: 2},
+		{kind: "f16", depth: 33, columns: 32, rows: 197, heads: 1, threads: 3},
+		{kind: "f32", depth: 47, columns: 129, rows: 43, heads: 2, threads: 1},
+		{kind: "f16", depth: 64, columns: 1500, rows: 1500, heads: 6, threads: 1, attention: true},
+		{kind: "f16", depth: 64, columns: 192, rows: 192, heads: 8, threads: 4, attention: true},
+		{kind: "f16", depth: 64, columns: 1408, rows: 33, heads: 8, threads: 1, attention: true},
+		{kind: "f16", depth: 80, columns: 77, rows: 45, heads: 2, threads: 3, attention: true},
+	}
+	for _, s := range shapes {
+		t.Run(fmt.Sprintf("%+v", s), func(t *testing.T) {
+			e := matrixError(s)
+			t.Logf("relative error %.5f", e)
+			if !(e <= maxMatrixError) {
+				t.Errorf("relative error %g, want at most %g", e, maxMatrixError)
+			}
+		})
+	}
+}
