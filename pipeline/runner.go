@@ -42,7 +42,8 @@ type Config struct {
 	// ChunksInFlight bounds the chunks of one job in memory and in decode. Default 4: what a decode state per core of the
 	// smallest machine takes with one chunk waiting for each.
 	ChunksInFlight int
-	// Threads is the most threads one chunk may use when it is alone on the machine. Default 1.
+	// Threads is the number of decode states that work side by side, and so the most threads that a chunk of a job's incomplete
+	// last round may use. Default 1.
 	Threads int
 	// MaxDuration is the longest audio taken. Default 24 h.
 	MaxDuration time.Duration
@@ -115,6 +116,7 @@ type run struct {
 	held   *models.Lease           // keeps the model loaded while the job runs
 	cold   bool
 	key    chunkKey
+	chunks int // of the whole job
 	reused int
 	warns  []string
 }

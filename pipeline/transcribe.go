@@ -40,6 +40,7 @@ func (j *run) transcribe(ctx context.Context) ([]transcript.Part, language, erro
 	var parts []transcript.Part
 	err := j.stage(ctx, job.StageTranscribe, func(ctx context.Context) error {
 		split := audio.Split(j.stream, j.plan)
+		j.chunks = split.Len()
 		head, err := j.heads(ctx, split, &lang)
 		if err != nil {
 			return err
@@ -141,7 +142,7 @@ func (j *run) chunk(ctx context.Context, c audio.Chunk, lang language) (transcri
 		Translate: j.params.Task == job.Translate,
 		Words:     j.params.Words,
 		Prompt:    j.params.Prompt,
-		Threads:   j.threads(c),
+		Threads:   threads(c.Index, j.chunks, j.cfg.Threads),
 	}, lang.code)
 	if err != nil {
 		return transcript.Part{}, err
@@ -153,12 +154,14 @@ func (j *run) chunk(ctx context.Context, c audio.Chunk, lang language) (transcri
 	return part, nil
 }
 
-// threads is 1 unless the chunk is the only one of its job: states in parallel beat threads within one (docs/adr/0003).
-func (j *run) threads(c audio.Chunk) int {
-	if speech(j.stream.Timeline()) > audio.Seconds(c.Span.Len())+0.001 {
+// threads is what chunk i of n decodes with on a machine of max threads: 1, since states in parallel beat threads within one
+// (docs/adr/0003-one-pass.md), except for the chunks of an incomplete last round, which share the cores that would idle.
+func threads(i, n, max int) int {
+	rest := n % max
+	if rest == 0 || i < n-rest {
 		return 1
 	}
-	return j.cfg.Threads
+	return max / rest
 }
 
 // decode gives the kept result of a chunk, or computes and keeps it.
