@@ -22,11 +22,12 @@ type Config struct {
 	NATSCreds string // credentials file for NATS, absolute; empty means none
 	Listen    string // host:port where the embedded NATS server listens; port 0 means a free one
 
-	Jobs           int  // jobs in flight per worker, at least 1
-	States         int  // decode states per model; 0 means one per core within the quota
-	ChunksInFlight int  // chunks of one job in memory; 0 means as many as states
-	Threads        int  // most threads for a chunk that is alone; 0 means the cores within the quota, at most 4
-	InProcess      bool // load models into this process instead of a child
+	Jobs           int    // jobs in flight per worker, at least 1
+	States         int    // decode states per model; 0 means one per core within the quota
+	ChunksInFlight int    // chunks of one job in memory; 0 means as many as states
+	Threads        int    // most threads for a chunk of an incomplete last round; 0 means the cores within the quota, at most 4
+	Kernels        string // auto, or ggml for the library's own matrix products
+	InProcess      bool   // load models into this process instead of a child
 
 	PoolModels int           // models in memory, at least 1
 	PoolBytes  Bytes         // RAM that models may take; 0 means a share of what is available at start

@@ -46,8 +46,9 @@ var fields = []field{
 	{Key{"states", "decode states per model; 0 means one per core", "0", false}, "", func(c *Config) any { return &c.States }},
 	{Key{"chunks_in_flight", "chunks of one job in memory; 0 means as many as states", "0", false}, "",
 		func(c *Config) any { return &c.ChunksInFlight }},
-	{Key{"threads", "most threads for a chunk that is alone; 0 means the cores, at most 4", "0", false}, "",
+	{Key{"threads", "most threads for a chunk of an incomplete last round; 0 means the cores, at most 4", "0", false}, "",
 		func(c *Config) any { return &c.Threads }},
+	{Key{"kernels", "auto, or ggml for the library's own matrix products", "auto", false}, "", func(c *Config) any { return &c.Kernels }},
 	{Key{"in_process", "load models into this process instead of a child", "false", false}, "",
 		func(c *Config) any { return &c.InProcess }},
 

@@ -26,6 +26,8 @@ type LoadRequest struct {
 	States    int    `json:"states"` // decodes at the same time, at least 1
 	// Words loads the variant with DTW word times, which excludes flash attention.
 	Words bool `json:"words,omitempty"`
+	// GGMLKernels leaves all matrix products to the library, also where ours are faster.
+	GGMLKernels bool `json:"ggml_kernels,omitempty"`
 }
 
 // hello is the child's first word.

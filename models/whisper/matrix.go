@@ -8,10 +8,7 @@ package whisper
 */
 import "C"
 
-import (
-	"log/slog"
-	"os"
-)
+import "log/slog"
 
 // shape is a matrix product or an attention for matrixError; see accel.h.
 type shape struct {
@@ -34,10 +31,10 @@ func matrixError(s shape) float64 {
 // maxMatrixError is well above what rounding to bfloat16 does (0.003) and well below any mistake.
 const maxMatrixError = 0.01
 
-// useMatrix registers our own kernels, unless STENO_MATRIX=ggml asks for the library's. They are tried once on small input: a
-// compiler or a CPU that gets them wrong costs speed, never a transcript.
+// useMatrix registers our own kernels. They are tried once on small input: a compiler or a CPU that gets them wrong costs
+// speed, never a transcript.
 func useMatrix() {
-	if os.Getenv("STENO_MATRIX") == "ggml" || !bool(C.steno_accel_register()) {
+	if !bool(C.steno_accel_register()) {
 		return
 	}
 	for _, s := range []shape{
@@ -46,11 +43,13 @@ func useMatrix() {
 	} {
 		if e := matrixError(s); !(e <= maxMatrixError) {
 			slog.Error("the matrix kernels of this build are wrong on this CPU and are not used", "relative_error", e)
-			C.steno_accel_enable(false)
+			disableMatrix()
 			return
 		}
 	}
 }
+
+func disableMatrix() { C.steno_accel_enable(false) }
 
 // Matrix names the kernels that large matrix products run on: "bf16", ours, or "ggml", the library's. Safe for concurrent use.
 func Matrix() string {
