@@ -2,6 +2,7 @@
 
 #include "shim.h"
 
+#include <malloc.h>
 #include <stdio.h>
 
 static void log_errors(enum ggml_log_level level, const char *text, void *user) {
@@ -11,7 +12,13 @@ static void log_errors(enum ggml_log_level level, const char *text, void *user) 
 	}
 }
 
-void steno_quiet(void) {
+void steno_set_up(void) {
+#ifdef __GLIBC__
+	// glibc's threshold for memory that goes back to the system rises to the largest block ever freed, 32 MiB at most, and each of
+	// Go's threads may get an arena of its own: states that come and go then leave holes that nobody uses.
+	mallopt(M_MMAP_THRESHOLD, 256 << 10);
+	mallopt(M_ARENA_MAX, 1);
+#endif
 	whisper_log_set(log_errors, NULL);
 	ggml_log_set(log_errors, NULL);
 }

@@ -27,5 +27,6 @@ struct whisper_context *steno_load(const char *path, bool gpu, int device, bool 
 int steno_run(struct whisper_context *ctx, struct whisper_state *state, const steno_window *w, const float *samples, int n,
               steno_abort *abort);
 
-// steno_quiet lets only errors of the library through, to stderr.
-void steno_quiet(void);
+// steno_set_up prepares the process, once: only errors of the library get through, to stderr, and what is freed is given back to
+// the system.
+void steno_set_up(void);

@@ -29,6 +29,9 @@ type state struct {
 	c    *C.struct_whisper_state
 	vad  *C.struct_whisper_vad_context
 	flag *C.steno_abort // set to end the run
+	// grown says that a run with temperature fallback may have made the self-attention cache seven times as large, for its five
+	// decoders; the library never makes it smaller again.
+	grown bool
 }
 
 func newState(m *Model) (*state, error) {
@@ -75,6 +78,7 @@ func (s *state) Run(ctx context.Context, w decode.Window) (decode.Output, error)
 		translate: C.bool(w.Translate), fallback: C.bool(w.Fallback),
 	}
 	defer C.free(unsafe.Pointer(cw.language))
+	s.grown = s.grown || w.Fallback
 	if w.Prompt != "" {
 		cw.prompt = C.CString(w.Prompt)
 		defer C.free(unsafe.Pointer(cw.prompt))

@@ -61,7 +61,7 @@ type Model struct {
 
 // setUp prepares the library, once in a process.
 var setUp = sync.OnceFunc(func() {
-	C.steno_quiet()
+	C.steno_set_up()
 	useMatrix()
 })
 
@@ -139,7 +139,7 @@ func (m *Model) Transcribe(ctx context.Context, r models.Request, emit func([]tr
 	if err != nil {
 		return models.Result{}, err
 	}
-	defer func() { m.free <- s }()
+	defer m.giveBack(s)
 	stop := context.AfterFunc(ctx, s.abort)
 	defer stop()
 	s.rearm(ctx)
@@ -167,6 +167,16 @@ func (m *Model) acquire(ctx context.Context) (*state, error) {
 	case <-m.done:
 		return nil, errors.New("the model was closed")
 	}
+}
+
+// giveBack makes s free for others. One that has grown is ended, so that a long file takes no more memory than a short one; the
+// next costs some 20 ms to make. On a GPU, where windows are decoded at full length and every run may fall back, it is kept.
+func (m *Model) giveBack(s *state) {
+	if s.grown && !m.opts.FlashAttention {
+		s.release()
+		s = nil
+	}
+	m.free <- s
 }
 
 // Done is closed by Close.
