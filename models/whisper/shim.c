@@ -2,8 +2,10 @@
 
 #include "shim.h"
 
-#include <malloc.h>
 #include <stdio.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 static void log_errors(enum ggml_log_level level, const char *text, void *user) {
 	(void)user;
