@@ -28,12 +28,15 @@ var allowed = map[string][]string{
 	// The line knows no broker, no database and no HTTP.
 	"pipeline": {"job", "transcript", "audio", "models"},
 	"queue":    {"job", "transcript"},
+	// The record knows no broker and no HTTP: what they have to be told stands in its outbox.
+	"store": {"job", "transcript"},
 	"bench":    {"job", "transcript", "internal/testmedia"},
 	// Tools for all.
 	"internal/proc":      {},
 	"internal/config":    {"job"},
 	"internal/telemetry": {},
 	"internal/testmedia": {"transcript"},
+	"internal/testpg":    {"internal/proc"},
 	"internal/archtest":  {},
 	// Only its tests import, and go list leaves those out.
 	"internal/acceptance": {"audio", "internal/testmedia"},
@@ -46,6 +49,8 @@ var only = map[string]string{
 	"C": "models/whisper", // the same
 	"github.com/nats-io/nats-server/v2/server": "queue", // the embedded server doubles the binary
 	"github.com/nats-io/nats.go":               "queue", // others talk to the queue, not to the broker
+	"modernc.org/sqlite":                       "store", // others ask the record, not its database
+	"github.com/jackc/pgx/v5/stdlib":           "store", // the same
 }
 
 type pkg struct {
