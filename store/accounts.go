@@ -49,7 +49,7 @@ func (s *Store) CreateUser(ctx context.Context, u User) (User, error) {
 		return err
 	})
 	if err != nil {
-		return User{}, forUser("create the user", err)
+		return User{}, forUser(ctx, "create the user", err)
 	}
 	return u, nil
 }
@@ -87,13 +87,13 @@ func (s *Store) findUser(ctx context.Context, q statement, key string) (User, er
 	if errors.Is(err, sql.ErrNoRows) {
 		return User{}, notFound("USER", key)
 	}
-	return u, forUser("find the user", err)
+	return u, forUser(ctx, "find the user", err)
 }
 
 // Users returns all accounts by name.
 func (s *Store) Users(ctx context.Context) ([]User, error) {
 	list, err := all(ctx, s.reader(), scanUser, listUsers)
-	return list, forUser("list the users", err)
+	return list, forUser(ctx, "list the users", err)
 }
 
 func scanUser(row scanner) (User, error) {
@@ -133,7 +133,7 @@ func (s *Store) ChangeUser(ctx context.Context, id string, change UserChange) (U
 		return err
 	})
 	if err != nil {
-		return User{}, forUser("change the user", err)
+		return User{}, forUser(ctx, "change the user", err)
 	}
 	return u, nil
 }
@@ -173,7 +173,7 @@ func (s *Store) CreateAPIKey(ctx context.Context, k APIKey) (APIKey, error) {
 		return err
 	})
 	if err != nil {
-		return APIKey{}, forUser("create the API key", err)
+		return APIKey{}, forUser(ctx, "create the API key", err)
 	}
 	return k, nil
 }
@@ -181,7 +181,7 @@ func (s *Store) CreateAPIKey(ctx context.Context, k APIKey) (APIKey, error) {
 // APIKeys returns a user's keys, newest first, the revoked too.
 func (s *Store) APIKeys(ctx context.Context, user string) ([]APIKey, error) {
 	list, err := all(ctx, s.reader(), scanAPIKey, listAPIKeys, user)
-	return list, forUser("list the API keys", err)
+	return list, forUser(ctx, "list the API keys", err)
 }
 
 // APIKeyByHash returns the key with this hash and its owner. A key that was revoked, or whose owner is disabled, is not found.
@@ -191,7 +191,7 @@ func (s *Store) APIKeyByHash(ctx context.Context, hash string) (APIKey, User, er
 		return APIKey{}, User{}, notFound("API_KEY", "of this hash")
 	}
 	if err != nil {
-		return APIKey{}, User{}, forUser("find the API key", fmt.Errorf("%s: %w", getAPIKey.Name, err))
+		return APIKey{}, User{}, forUser(ctx, "find the API key", fmt.Errorf("%s: %w", getAPIKey.Name, err))
 	}
 	u, err := s.User(ctx, k.User)
 	if err == nil && u.Disabled {
@@ -213,7 +213,7 @@ func (s *Store) UseAPIKey(ctx context.Context, k APIKey) error {
 		_, err := c.exec(ctx, useAPIKey, k.ID, micros(now))
 		return err
 	})
-	return forUser("note the use of an API key", err)
+	return forUser(ctx, "note the use of an API key", err)
 }
 
 // RevokeAPIKey ends one of the user's keys for good. To revoke it again changes nothing.
@@ -225,7 +225,7 @@ func (s *Store) RevokeAPIKey(ctx context.Context, user, id string) error {
 		}
 		return err
 	})
-	return forUser("revoke the API key", err)
+	return forUser(ctx, "revoke the API key", err)
 }
 
 func scanAPIKey(row scanner) (APIKey, error) {

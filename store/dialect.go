@@ -29,7 +29,7 @@ var postgres = dialect{
 
 var sqlite = dialect{
 	name:    "sqlite",
-	adapt:   withoutLocks.Replace,
+	adapt:   forSQLite.Replace,
 	explain: "EXPLAIN QUERY PLAN ",
 	planLine: func(row scanner) (line string, err error) {
 		var id, parent, unused int
@@ -39,7 +39,7 @@ var sqlite = dialect{
 }
 
 // One writer needs no row locks, and SQLite has no words for them.
-var withoutLocks = strings.NewReplacer(" FOR UPDATE SKIP LOCKED", "", " FOR UPDATE", "")
+var forSQLite = strings.NewReplacer(" FOR UPDATE SKIP LOCKED", "", " FOR UPDATE", "", hide, "+")
 
 func isPostgres(dsn string) bool {
 	return strings.HasPrefix(dsn, "postgres://") || strings.HasPrefix(dsn, "postgresql://")

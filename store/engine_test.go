@@ -197,16 +197,20 @@ func TestKinds(t *testing.T) {
 		"57P01": {job.Transient, "DATABASE_UNAVAILABLE"}, "40P01": {job.Transient, "DATABASE_BUSY"},
 		"28P01": {job.Input, "BAD_DATABASE"}, "42601": {job.Internal, "DATABASE"},
 	} {
-		wantCode(t, forUser("try", fmt.Errorf("wrapped: %w", &pgconn.PgError{Code: code})), want.class, want.code)
+		wantCode(t, forUser(t.Context(), "try", fmt.Errorf("wrapped: %w", &pgconn.PgError{Code: code})), want.class, want.code)
 	}
 	for code, want := range map[int]kind{13: full, 5: busy, 517: busy, 14: refused, 26: refused, 2067: duplicate, 11: unknown} {
 		if got := kindOfSQLite(code); got != want {
 			t.Errorf("SQLite %d: %d, want %d", code, got, want)
 		}
 	}
-	for _, err := range []error{nil, context.Canceled, fmt.Errorf("x: %w", context.DeadlineExceeded), notFound("TASK", "x")} {
-		if got := forUser("try", err); !errors.Is(got, err) || got != err { //nolint:errorlint // the same error, not one that wraps it
-			t.Errorf("%v became %v", err, got)
-		}
+	if got := forUser(t.Context(), "try", nil); got != nil {
+		t.Errorf("nil became %v", got)
+	}
+	wantCode(t, forUser(t.Context(), "try", notFound("TASK", "x")), job.Input, "TASK_NOT_FOUND")
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if got := forUser(ended, "try", sql.ErrTxDone); !errors.Is(got, context.Canceled) {
+		t.Errorf("the end of a context became %v", got)
 	}
 }

@@ -35,12 +35,15 @@ func conflict(code, format string, args ...any) error {
 
 func bad(code, format string, args ...any) error { return job.Errorf(job.Input, code, format, args...) }
 
-// forUser turns an error of the database into one for users. Errors that already are for users pass, and so do those of a
-// context that has ended.
-func forUser(doing string, err error) error {
+// forUser turns an error of the database into one for users. Errors that already are for users pass. Where ctx has ended, that
+// is the error, for the drivers word it in many ways.
+func forUser(ctx context.Context, doing string, err error) error {
 	var e *job.Error
-	if err == nil || errors.As(err, &e) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	if err == nil || errors.As(err, &e) {
 		return err
+	}
+	if ctx.Err() != nil {
+		return fmt.Errorf("%s: %w", doing, context.Cause(ctx))
 	}
 	e = &job.Error{Class: job.Internal, Code: "DATABASE", Err: err, Message: doing + ": " + err.Error()}
 	switch kindOf(err) {

@@ -48,7 +48,7 @@ func (s *Store) Explain(ctx context.Context) ([]Plan, error) {
 		}
 		return nil
 	})
-	return plans, forUser("explain the statements", err)
+	return plans, forUser(ctx, "explain the statements", err)
 }
 
 // sample is the newest task, or one that is made up.
@@ -114,7 +114,7 @@ func historyProbes(t Task, at position, prefix string) []probe {
 		{mine(Filter{Status: job.Failed}, false), []string{"tasks_user_status"}},
 		{mine(Filter{Prefix: prefix}, true), []string{"tasks_user_file_name"}},
 		{mine(Filter{job.Failed, prefix}, true), []string{"tasks_user_file_name"}},
-		{mine(Filter{Prefix: prefix}, false), byUser},
+		{mine(Filter{Prefix: prefix}, false), byUser}, // whichever PostgreSQL finds best for this prefix
 		{mine(Filter{job.Failed, prefix}, false), byUser},
 		{scope{everybody: true}, []string{"tasks_created"}},
 		{scope{everybody: true, Filter: Filter{Status: job.Failed}}, []string{"tasks_status"}},
@@ -126,6 +126,9 @@ func historyProbes(t Task, at position, prefix string) []probe {
 		}
 		q, args = h.page(MaxLimit, MaxLimit)
 		list = append(list, probe{q, args, h.indexes})
+		if h.Prefix != "" && !h.narrow {
+			continue // is counted as if it were narrow
+		}
 		q, args = h.count() // any index that begins with the user holds all it needs
 		list = append(list, probe{q, args, byUser})
 	}

@@ -61,7 +61,7 @@ func (s *Store) AddFile(ctx context.Context, f File) (File, error) {
 		return err
 	})
 	if err != nil {
-		return File{}, forUser("add the file", err)
+		return File{}, forUser(ctx, "add the file", err)
 	}
 	return f, nil
 }
@@ -96,7 +96,7 @@ func keepObject(ctx context.Context, c session, object string) error {
 // File returns one of the user's files.
 func (s *Store) File(ctx context.Context, user, id string) (File, error) {
 	f, err := s.reader().file(ctx, user, id)
-	return f, forUser("find the file", err)
+	return f, forUser(ctx, "find the file", err)
 }
 
 func (c session) file(ctx context.Context, user, id string) (File, error) {
@@ -137,7 +137,7 @@ func (s *Store) DeleteFile(ctx context.Context, user, id string) (freed string, 
 		return err
 	})
 	if err != nil {
-		return "", forUser("delete the file", err)
+		return "", forUser(ctx, "delete the file", err)
 	}
 	return freed, nil
 }

@@ -48,12 +48,12 @@ func (s *Store) history(ctx context.Context, sc scope, cursor string, limit int)
 	}
 	c := s.reader()
 	if sc.narrow, err = c.isNarrow(ctx, sc); err != nil {
-		return nil, "", forUser("read the history", err)
+		return nil, "", forUser(ctx, "read the history", err)
 	}
 	q, args := sc.after(from, limit+1) // one more tells whether there is another page
 	tasks, err := all(ctx, c, scanTask, q, args...)
 	if err != nil {
-		return nil, "", forUser("read the history", err)
+		return nil, "", forUser(ctx, "read the history", err)
 	}
 	if len(tasks) <= limit {
 		return tasks, "", nil
@@ -91,7 +91,7 @@ func (s *Store) HistoryPage(ctx context.Context, user string, f Filter, page, li
 		return err
 	})
 	if err != nil {
-		return nil, 0, forUser("read the history", err)
+		return nil, 0, forUser(ctx, "read the history", err)
 	}
 	return tasks, total, nil
 }
@@ -110,7 +110,7 @@ type scope struct {
 // hundred matches in a history of a million, so that a page of 100 is found among the next 10,000.
 const fewNames = 10_000
 
-// isNarrow asks the index of names, for the databases do not decide this well: SQLite knows nothing of values.
+// isNarrow asks the index of names, for SQLite knows nothing of how values are spread.
 func (c session) isNarrow(ctx context.Context, sc scope) (bool, error) {
 	if sc.Prefix == "" {
 		return false, nil
@@ -131,8 +131,12 @@ func (sc scope) check(limit int) error {
 	return nil
 }
 
-// where is the scope's condition with its values, $1 and up, and its name. Of a narrow one, nothing but the name can be looked
-// up in an index.
+// hide keeps SQLite from looking a column up in an index: its dialect makes a unary plus of it. PostgreSQL, which knows how the
+// values are spread, reads a comment and decides for itself.
+const hide = "/*+*/"
+
+// where is the scope's condition with its values, $1 and up, and its name. With a narrow prefix all but the name is hidden, with
+// any other the name is.
 func (sc scope) where() (name, condition string, args []any) {
 	var terms []string
 	add := func(term string, value any) {
@@ -146,7 +150,7 @@ func (sc scope) where() (name, condition string, args []any) {
 	}
 	switch {
 	case sc.Status != "" && sc.narrow:
-		add("status || '' =", string(sc.Status))
+		add(hide+"status =", string(sc.Status))
 	case sc.Status != "":
 		add("status =", string(sc.Status))
 	}
@@ -155,11 +159,13 @@ func (sc scope) where() (name, condition string, args []any) {
 	}
 	if sc.Prefix != "" {
 		name += ".prefix"
-		add("file_name >=", sc.Prefix)
-		add("file_name <", afterPrefix(sc.Prefix))
-	}
-	if sc.narrow {
-		name += ".narrow"
+		column := hide + "file_name"
+		if sc.narrow {
+			name += ".narrow"
+			column = "file_name"
+		}
+		add(column+" >=", sc.Prefix)
+		add(column+" <", afterPrefix(sc.Prefix))
 	}
 	if len(terms) == 0 {
 		return name, "TRUE", args
@@ -170,7 +176,7 @@ func (sc scope) where() (name, condition string, args []any) {
 // time is by what the history is ordered.
 func (sc scope) time() string {
 	if sc.narrow {
-		return "created_at + 0"
+		return hide + "created_at"
 	}
 	return "created_at"
 }
@@ -201,7 +207,9 @@ func (sc scope) page(offset, limit int) (statement, []any) {
 	return statement{Name: "history.page" + name, SQL: sql}, append(args, limit, offset)
 }
 
+// count is best done in the index of names, however many have the prefix.
 func (sc scope) count() (statement, []any) {
+	sc.narrow = sc.Prefix != ""
 	name, where, args := sc.where()
 	return statement{Name: "history.count" + name, SQL: "SELECT count(*) FROM tasks WHERE " + where}, args
 }

@@ -93,7 +93,7 @@ func (s *Store) Claim(ctx context.Context, lane Lane, n int, lease time.Duration
 		return err
 	})
 	if err != nil {
-		return nil, forUser("claim commands", err)
+		return nil, forUser(ctx, "claim commands", err)
 	}
 	slices.SortFunc(list, func(a, b Command) int { return cmp.Compare(a.ID, b.ID) }) // RETURNING knows no order
 	return list, nil
@@ -129,7 +129,7 @@ func (s *Store) Complete(ctx context.Context, id int64) error {
 		_, err := c.exec(ctx, deleteCommand, id)
 		return err
 	})
-	return forUser("complete a command", err)
+	return forUser(ctx, "complete a command", err)
 }
 
 // Retry gives a claimed command back and says why. It is due again after Backoff.
@@ -140,7 +140,7 @@ func (s *Store) Retry(ctx context.Context, cmd Command, cause error) error {
 		_, err := c.exec(ctx, retryCommand, cmd.ID, cmd.Tries, micros(s.now().Add(Backoff(cmd.Tries))), text)
 		return err
 	})
-	return forUser("give a command back", err)
+	return forUser(ctx, "give a command back", err)
 }
 
 // maxLastError is the number of bytes that are kept of why a command failed.
@@ -158,7 +158,7 @@ func Backoff(tries int) time.Duration {
 func (s *Store) Backlog(ctx context.Context, lane Lane) (n int, age time.Duration, err error) {
 	var oldest int64
 	if err := s.reader().row(ctx, countCommands, lane).Scan(&n, &oldest); err != nil {
-		return 0, 0, forUser("count commands", err)
+		return 0, 0, forUser(ctx, "count commands", err)
 	}
 	if n > 0 {
 		age = s.now().Sub(fromMicros(oldest))

@@ -27,7 +27,7 @@ func (s *Store) OpenTasks(ctx context.Context, before time.Time, after *Task, li
 		created, id = after.Created.UnixMicro(), after.ID
 	}
 	list, err := all(ctx, s.reader(), scanOpenTask, listOpen, before.UnixMicro(), created, id, limit)
-	return list, forUser("list the open tasks", err)
+	return list, forUser(ctx, "list the open tasks", err)
 }
 
 func scanOpenTask(row scanner) (OpenTask, error) {
@@ -66,5 +66,5 @@ func (s *Store) Republish(ctx context.Context, id job.ID) (bool, error) {
 		did = true
 		return s.enqueue(ctx, c, Command{Kind: Publish, Task: id, Job: t.job(f.Object, f.Size)})
 	})
-	return did && err == nil, forUser("publish the task again", err)
+	return did && err == nil, forUser(ctx, "publish the task again", err)
 }

@@ -57,7 +57,7 @@ func (s *Store) Apply(ctx context.Context, u Update) (Effect, error) {
 	if u.State == job.Done {
 		var err error
 		if body, err = packResult(*u.Result); err != nil {
-			return "", forUser("record the result", err)
+			return "", forUser(ctx, "record the result", err)
 		}
 	}
 	var effect Effect
@@ -65,7 +65,7 @@ func (s *Store) Apply(ctx context.Context, u Update) (Effect, error) {
 		effect, err = s.apply(ctx, c, u, body)
 		return err
 	})
-	return effect, forUser("record the task's state", err)
+	return effect, forUser(ctx, "record the task's state", err)
 }
 
 func checkUpdate(u Update) error {
@@ -163,10 +163,10 @@ func (s *Store) Result(ctx context.Context, user string, id job.ID) (Result, err
 		return Result{}, notFound("TASK", string(id))
 	}
 	if err != nil {
-		return Result{}, forUser("read the result", err)
+		return Result{}, forUser(ctx, "read the result", err)
 	}
 	full, err := r.unpack()
-	return full, forUser("read the result", err)
+	return full, forUser(ctx, "read the result", err)
 }
 
 // result is a row of the table: gzip makes a tenth of the JSON, and so of what each commit writes.

@@ -49,7 +49,7 @@ func (c Config) withDefaults() Config {
 func Open(ctx context.Context, dsn string, cfg Config) (*Store, error) {
 	s, err := connect(ctx, dsn, cfg.withDefaults())
 	if err != nil {
-		return nil, forUser("open the database", err)
+		return nil, forUser(ctx, "open the database", err)
 	}
 	if cfg.KeepSchema {
 		err = s.requireSchema(ctx)
@@ -57,7 +57,7 @@ func Open(ctx context.Context, dsn string, cfg Config) (*Store, error) {
 		_, _, err = s.migrate(ctx, 0)
 	}
 	if err != nil {
-		return nil, errors.Join(forUser("open the database", err), s.Close())
+		return nil, errors.Join(forUser(ctx, "open the database", err), s.Close())
 	}
 	return s, nil
 }
@@ -66,10 +66,10 @@ func Open(ctx context.Context, dsn string, cfg Config) (*Store, error) {
 func Migrate(ctx context.Context, dsn string) (from, to int, err error) {
 	s, err := connect(ctx, dsn, Config{}.withDefaults())
 	if err != nil {
-		return 0, 0, forUser("open the database", err)
+		return 0, 0, forUser(ctx, "open the database", err)
 	}
 	from, to, err = s.migrate(ctx, 0)
-	return from, to, errors.Join(forUser("migrate the database", err), s.Close())
+	return from, to, errors.Join(forUser(ctx, "migrate the database", err), s.Close())
 }
 
 func connect(ctx context.Context, dsn string, cfg Config) (*Store, error) {
@@ -95,7 +95,7 @@ func (s *Store) Close() error {
 func (s *Store) Ping(ctx context.Context) error {
 	var one int
 	err := s.reader().row(ctx, statement{Name: "ping", SQL: "SELECT 1"}).Scan(&one)
-	return forUser("reach the database", err)
+	return forUser(ctx, "reach the database", err)
 }
 
 // Engine is "sqlite" or "postgres".

@@ -87,7 +87,7 @@ func (s *Store) CreateTask(ctx context.Context, n NewTask) (t Task, created bool
 		return err
 	})
 	if err != nil {
-		return Task{}, false, forUser("create the task", err)
+		return Task{}, false, forUser(ctx, "create the task", err)
 	}
 	return t, created, nil
 }
@@ -210,7 +210,7 @@ func (s *Store) AnyTask(ctx context.Context, id job.ID) (Task, error) {
 	if errors.Is(err, sql.ErrNoRows) {
 		return Task{}, notFound("TASK", string(id))
 	}
-	return t, forUser("find the task", err)
+	return t, forUser(ctx, "find the task", err)
 }
 
 // lockedTask is the user's task, held until the transaction ends.
@@ -248,7 +248,7 @@ func (s *Store) CancelTask(ctx context.Context, user string, id job.ID) (t Task,
 		return s.enqueue(ctx, c, Command{Kind: Cancel, Task: id})
 	})
 	if err != nil {
-		return Task{}, forUser("cancel the task", err)
+		return Task{}, forUser(ctx, "cancel the task", err)
 	}
 	return t, nil
 }
@@ -299,7 +299,7 @@ func (s *Store) DeleteTask(ctx context.Context, user string, id job.ID) error {
 		}
 		return s.enqueue(ctx, c, Command{Kind: Delete, Task: id})
 	})
-	return forUser("delete the task", err)
+	return forUser(ctx, "delete the task", err)
 }
 
 func scanTask(row scanner) (Task, error) {
