@@ -17,10 +17,10 @@ CGO := source .build/engine/env
 
 PKG ?= ./...
 
-.PHONY: help run build test acceptance lint tools engine peer models samples clean clobber
+.PHONY: help run build test acceptance bench-history lint tools engine peer models samples clean clobber
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: build models samples ## build everything, transcribe real speech through the queue, print text and timings
 	@scripts/run.sh
@@ -29,7 +29,7 @@ build: tools engine ## build bin/steno
 	@$(CGO) && go build -o bin/steno ./cmd/steno
 
 test: build models samples ## run all tests with the real engine and the race detector (PKG=./audio/... for some)
-	@scripts/tools.sh espeak-ng
+	@scripts/tools.sh espeak-ng postgresql
 	CGO_ENABLED=0 go build ./...
 	$(CGO) && $(if $(CORPUS),STENO_CORPUS=$(CORPUS)) go test -race -timeout 20m $(PKG)
 
@@ -39,6 +39,10 @@ acceptance: build models samples peer ## measure what is promised: times, memory
 		go test -count=1 -v -timeout 20m -run 'TestTimeline$$|TestEngineKilled|TestUpKilled|TestShortJob' ./cmd/steno || failed=1; \
 		go test -count=1 -v -timeout 60m -tags acceptance ./internal/acceptance || failed=1; \
 		exit $$failed
+
+bench-history: ## measure pages of a history of a million tasks, on SQLite and PostgreSQL
+	@scripts/tools.sh go postgresql
+	CGO_ENABLED=0 STENO_PLANS=$(PLANS) go test -v -tags historybench -count=1 -timeout 30m -run TestHistoryBench ./store
 
 lint: tools engine $(LINTER) ## check layout, code and scripts
 	@scripts/tools.sh shellcheck

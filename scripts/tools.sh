@@ -11,6 +11,7 @@ found() {
     go) go_is_new_enough ;;
     pip) python3 -m pip --version >/dev/null 2>&1 ;;
     ffmpeg) command -v ffmpeg >/dev/null && command -v ffprobe >/dev/null ;;
+    postgresql) command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null ;; # not in Debian's PATH
     certificates) [ -e /etc/ssl/certs/ca-certificates.crt ] || [ -e /etc/ssl/cert.pem ] ;;
     *) command -v "$1" >/dev/null ;;
     esac

@@ -14,13 +14,13 @@ import (
 
 // Plan is how the database would run one statement now.
 type Plan struct {
-	Name string // e.g. "history.after.status"
-	SQL  string
+	Name string `json:"name"` // e.g. "history.after.status"
+	SQL  string `json:"sql"`
 	// Indexes are those of which the statement should use one; Used says whether it would. A database whose tables are nearly
 	// empty, or were never analyzed, may rightly read them whole.
-	Indexes []string
-	Used    bool
-	Lines   []string // as the database prints the plan
+	Indexes []string `json:"indexes"`
+	Used    bool     `json:"used"`
+	Lines   []string `json:"lines"` // as the database prints the plan
 }
 
 // probe is a statement that matters, with values to plan it for and the indexes of which it should use one.
