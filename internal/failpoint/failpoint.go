@@ -1,0 +1,32 @@
+// Package failpoint names the places at which a test may end the process, as a crash would.
+//
+// Programs built with -tags failpoints read the variable STENO_FAILPOINTS when they start: "name=kill" sends the process SIGKILL
+// when it gets to that place, "name=kill@3" when it gets there for the third time; several are divided by commas. In all other
+// programs a place is nothing at all: On is a false constant, so that the compiler leaves the call out with its arguments.
+//
+//	if failpoint.On {
+//		failpoint.Hit(failpoint.CreateCommitted)
+//	}
+package failpoint
+
+// The places, in the order in which a task passes them between the answer to its creation and the acknowledgement of its message.
+const (
+	CreateCommitted = "create-committed" // the gateway: task and command are in the database, nobody was told yet
+	SubmitBefore    = "submit-before"    // the relay: a command is claimed, the queue has not heard of it
+	RecordCreated   = "record-created"   // the queue: the job has a record, and no message yet
+	SubmitAfter     = "submit-after"     // the relay: the queue has the job, the command is still in the outbox
+	CompleteAfter   = "complete-after"   // the relay: the command is done
+	ResultStored    = "result-stored"    // the worker: the result is stored, the job's record does not name it
+	EndRecorded     = "end-recorded"     // the worker: the job's record says how it ended, the message is not acknowledged
+	ApplyBefore     = "apply-before"     // the recorder: has the end and the result, the database does not
+	ApplyAfter      = "apply-after"      // the recorder: the database has them, the queue does not know that
+	ConfirmAfter    = "confirm-after"    // the recorder: the queue knows
+)
+
+// All lists the places in their order.
+func All() []string {
+	return []string{
+		CreateCommitted, SubmitBefore, RecordCreated, SubmitAfter, CompleteAfter,
+		ResultStored, EndRecorded, ApplyBefore, ApplyAfter, ConfirmAfter,
+	}
+}
