@@ -90,13 +90,15 @@ type Source struct {
 
 // Job is one request for one transcript.
 type Job struct {
-	ID       ID        `json:"id"`
-	User     string    `json:"user,omitempty"`
-	FileName string    `json:"file_name"`
-	Source   Source    `json:"source"`
-	Params   Params    `json:"params"`
-	Priority int       `json:"priority,omitempty"` // 0 normal, higher is sooner
-	Webhook  string    `json:"webhook,omitempty"`
+	ID       ID     `json:"id"`
+	User     string `json:"user,omitempty"`
+	FileName string `json:"file_name"`
+	Source   Source `json:"source"`
+	Params   Params `json:"params"`
+	Priority int    `json:"priority,omitempty"` // 0 normal, higher is sooner
+	Webhook  string `json:"webhook,omitempty"`
+	// External says that a record outside the queue follows this job: what the queue holds of it stays until that record has it.
+	External bool      `json:"external,omitempty"`
 	Created  time.Time `json:"created"`
 }
 

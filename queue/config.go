@@ -48,6 +48,11 @@ type Limits struct {
 	AudioAge time.Duration
 	// ResultAge is how long the record and the result of an ended job are kept. Default 7 days.
 	ResultAge time.Duration
+	// RecordedAge is how long the record and the result of an external job are kept once Queue.Recorded was called for it. Default
+	// 1 h.
+	RecordedAge time.Duration
+	// UnrecordedAge is how long they are kept where it never was. Default 90 days.
+	UnrecordedAge time.Duration
 	// ChunkAge is how long chunk results of jobs that did not end well are kept. Default 7 days.
 	ChunkAge time.Duration
 	// DeadAge is how long dead letters are kept. Default 30 days.
@@ -70,6 +75,8 @@ func (c Config) WithDefaults() Config {
 	l.Jobs = or(l.Jobs, 10_000)
 	l.AudioAge = or(l.AudioAge, day)
 	l.ResultAge = or(l.ResultAge, 7*day)
+	l.RecordedAge = or(l.RecordedAge, time.Hour)
+	l.UnrecordedAge = or(l.UnrecordedAge, 90*day)
 	l.ChunkAge = or(l.ChunkAge, 7*day)
 	l.DeadAge = or(l.DeadAge, 30*day)
 	return c
@@ -88,6 +95,8 @@ func (c Config) validate() error {
 		return fmt.Errorf("queue config: Limits.Bytes is %d: at least %d are needed", c.Limits.Bytes, minBytes)
 	case c.Limits.Jobs < 1:
 		return fmt.Errorf("queue config: Limits.Jobs is %d: at least 1 is needed", c.Limits.Jobs)
+	case c.Limits.RecordedAge < 0 || c.Limits.UnrecordedAge < 0:
+		return fmt.Errorf("queue config: an age is negative")
 	case c.Limits.AudioAge < 0 || c.Limits.ResultAge < 0 || c.Limits.ChunkAge < 0 || c.Limits.DeadAge < 0 || c.Grace < 0:
 		return fmt.Errorf("queue config: an age is negative")
 	}

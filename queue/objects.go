@@ -94,21 +94,11 @@ func (o *objects) upload(ctx context.Context, r io.Reader, info *jetstream.Objec
 	}
 	info.Digest = jetstream.GetObjectDigestValue(sum)
 	info.Name = name(hex.EncodeToString(sum.Sum(nil)))
-	data, err := json.Marshal(info)
-	if err != nil {
-		return fmt.Errorf("encode object %s: %w", info.Name, err)
-	}
-	m := nats.NewMsg(metaSubject(o.bucket, info.Name))
-	m.Data = data
-	m.Header.Set(jetstream.MsgRollup, jetstream.MsgRollupSubject)
-	_, err = o.js.PublishMsg(ctx, m, jetstream.WithExpectLastSequencePerSubject(0))
+	err := o.putMeta(ctx, info, 0)
 	if conflict(err) {
 		return errObjectExists
 	}
-	if err != nil {
-		return fmt.Errorf("store object %s: %w", info.Name, err)
-	}
-	return nil
+	return err
 }
 
 // send stores one chunk. It is tried again where the broker does not answer; the message id keeps it from being there twice.
@@ -178,8 +168,46 @@ func outlive(ctx context.Context, d time.Duration) (context.Context, context.Can
 
 // touch makes an object young: its age is that of its meta data.
 func (o *objects) touch(ctx context.Context, name string) error {
-	if err := o.store.UpdateMeta(ctx, name, jetstream.ObjectMeta{Name: name}); err != nil {
-		return fmt.Errorf("renew object %s: %w", name, err)
+	return o.change(ctx, name, func(*jetstream.ObjectInfo) {})
+}
+
+// change applies fn to an object's meta data by compare-and-swap, and makes it young.
+func (o *objects) change(ctx context.Context, name string, fn func(*jetstream.ObjectInfo)) error {
+	for range 20 {
+		last, err := o.stream.GetLastMsgForSubject(ctx, metaSubject(o.bucket, name))
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			err = jetstream.ErrObjectNotFound
+		}
+		if err != nil {
+			return fmt.Errorf("read object %s: %w", name, err)
+		}
+		var info jetstream.ObjectInfo
+		if err := json.Unmarshal(last.Data, &info); err != nil {
+			return fmt.Errorf("decode object %s: %w", name, err)
+		}
+		if info.Deleted { // by a tool of others: we leave no markers
+			return fmt.Errorf("read object %s: %w", name, jetstream.ErrObjectNotFound)
+		}
+		fn(&info)
+		err = o.putMeta(ctx, &info, last.Sequence)
+		if !conflict(err) {
+			return err
+		}
+	}
+	return fmt.Errorf("renew object %s: %w", name, errChanging)
+}
+
+// putMeta writes an object's meta data in place of those with the given sequence, 0 for none.
+func (o *objects) putMeta(ctx context.Context, info *jetstream.ObjectInfo, last uint64) error {
+	data, err := json.Marshal(info)
+	if err != nil {
+		return fmt.Errorf("encode object %s: %w", info.Name, err)
+	}
+	m := nats.NewMsg(metaSubject(o.bucket, info.Name))
+	m.Data = data
+	m.Header.Set(jetstream.MsgRollup, jetstream.MsgRollupSubject)
+	if _, err = o.js.PublishMsg(ctx, m, jetstream.WithExpectLastSequencePerSubject(last)); err != nil {
+		return fmt.Errorf("store object %s: %w", info.Name, err)
 	}
 	return nil
 }

@@ -75,7 +75,9 @@ type record struct {
 	Started     time.Time    `json:"started,omitzero"`
 	Finished    time.Time    `json:"finished,omitzero"`
 	RetryAt     time.Time    `json:"retry_at,omitzero"`
-	History     []Attempt    `json:"history,omitempty"`
+	// Recorded is when the record outside the queue had the end of an external job.
+	Recorded time.Time `json:"recorded,omitzero"`
+	History  []Attempt `json:"history,omitempty"`
 }
 
 func newRecord(j job.Job, pool string, now time.Time) record {
@@ -296,6 +298,7 @@ func (r *record) revive(now time.Time) error {
 	}
 	r.State, r.Queued, r.Finished, r.RetryAt = job.Queued, now, time.Time{}, time.Time{}
 	r.Attempt, r.Requeues, r.Error, r.Cause, r.Closed, r.CancelAsked = 0, 0, nil, "", "", false
+	r.Recorded = time.Time{}
 	r.Progress = job.Progress{Stage: job.StageQueue}
 	r.Generation++
 	return nil

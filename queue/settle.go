@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"steno/internal/failpoint"
 	"steno/job"
 	"steno/transcript"
 )
@@ -23,8 +24,14 @@ func (d *Delivery) finish(ctx context.Context, t transcript.Transcript, err erro
 			v = d.store(ctx, t, v)
 		}
 		d.stopKeeper()
+		if failpoint.On && v.result != "" {
+			failpoint.Hit(failpoint.ResultStored)
+		}
 		if v.outcome != OutcomeLost {
 			v.outcome = d.record(ctx, v)
+		}
+		if failpoint.On && v.outcome == OutcomeDone {
+			failpoint.Hit(failpoint.EndRecorded)
 		}
 		d.conclude(ctx, v)
 	})

@@ -33,7 +33,13 @@ type Status struct {
 	Started    time.Time `json:"started,omitzero"`
 	Finished   time.Time `json:"finished,omitzero"`
 	RetryAt    time.Time `json:"retry_at,omitzero"` // when a job that waits after a failure is tried again
-	History    []Attempt `json:"history,omitempty"`
+	// Claims counts all stays with workers, those too that are no attempts, and never falls. Version grows with each change of the
+	// job; List leaves it 0.
+	Claims  int    `json:"claims,omitempty"`
+	Version uint64 `json:"version,omitempty"`
+	// Recorded is when Queue.Recorded was called for the end of an external job.
+	Recorded time.Time `json:"recorded,omitzero"`
+	History  []Attempt `json:"history,omitempty"`
 	// Segments are new with this update; only Watch sends them, and a slow receiver misses some.
 	Segments []transcript.Segment `json:"segments,omitempty"`
 }
@@ -43,6 +49,7 @@ func (r *record) status() Status {
 		Job: r.Job, Pool: r.Pool, State: r.State, Attempt: r.Attempt, Progress: r.Progress, Error: r.Error,
 		Cancelling: r.CancelAsked && !r.State.Terminal(),
 		Created:    r.Created, Queued: r.Queued, Started: r.Started, Finished: r.Finished, RetryAt: r.RetryAt, History: r.History,
+		Claims: r.Claims, Recorded: r.Recorded,
 	}
 	if r.Lease != nil {
 		s.Worker = r.Lease.Worker
@@ -53,11 +60,13 @@ func (r *record) status() Status {
 // Status returns where a job stands. Its progress is at most a few seconds old; Watch has it fresh. The error for an unknown
 // job wraps ErrNotFound.
 func (q *Queue) Status(ctx context.Context, id job.ID) (Status, error) {
-	r, _, err := q.record(ctx, id)
+	r, entry, err := q.record(ctx, id)
 	if err != nil {
 		return Status{}, unreachable("read the job's status", err)
 	}
-	return r.status(), nil
+	s := r.status()
+	s.Version = entry.Revision()
+	return s, nil
 }
 
 // Filter picks jobs. The zero value picks all.

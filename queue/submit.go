@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"steno/internal/failpoint"
 	"steno/job"
 )
 
@@ -40,10 +41,17 @@ func (q *Queue) Submit(ctx context.Context, j job.Job, opts ...SubmitOption) err
 	if !poolName.MatchString(r.Pool) {
 		return job.Errorf(job.Input, "BAD_POOL", "%q is no pool name: use lower-case letters, digits and dashes", r.Pool)
 	}
-	if err := q.checkAudio(ctx, j.Source); err != nil {
+	if err := q.checkAudio(ctx, j.Source); err != nil && !q.accepted(ctx, id) {
 		return unreachable("submit the job", err)
 	}
 	return unreachable("submit the job", q.accept(ctx, r))
+}
+
+// accepted reports whether the queue has a record of the job. The audio of one that has ended may be gone, and to submit it
+// again is no error all the same.
+func (q *Queue) accepted(ctx context.Context, id job.ID) bool {
+	_, _, err := q.record(ctx, id)
+	return err == nil
 }
 
 // accept writes the record, then the message. Whoever dies in between leaves a record that Reconcile publishes, and that a
@@ -69,6 +77,9 @@ func (q *Queue) accept(ctx context.Context, r record) error {
 	}
 	if err != nil {
 		return fmt.Errorf("write record of job %s: %w", r.Job.ID, err)
+	}
+	if failpoint.On {
+		failpoint.Hit(failpoint.RecordCreated)
 	}
 	err = q.publish(ctx, r)
 	if refused(err) {
@@ -145,10 +156,25 @@ func (q *Queue) unpublish(ctx context.Context, r record) error {
 	return nil
 }
 
+// unpublishAnywhere removes a job's message from the stream where its pool and priority are not known.
+func (q *Queue) unpublishAnywhere(ctx context.Context, id job.ID) error {
+	err := q.jobs.Purge(ctx, jetstream.WithPurgeSubject(fmt.Sprintf("%s.*.*.%s", subjectJobs, id)))
+	if err != nil {
+		return fmt.Errorf("remove job %s from the queue: %w", id, err)
+	}
+	return nil
+}
+
 // Cancel ends a waiting job at once. A running one is told to stop: it is cancelled when its worker has stopped, within
-// seconds, or when a dead worker's lease has run out. A job that has ended gives an error of code JOB_ENDED.
+// seconds, or when a dead worker's lease has run out. A job that has ended gives an error of code JOB_ENDED, one that the queue
+// does not know JOB_NOT_FOUND; it will not run then, for a message that had lost its record is removed.
 func (q *Queue) Cancel(ctx context.Context, id job.ID) error {
 	r, err := q.change(ctx, id, func(r *record, _ time.Time) error { return r.requestCancel(time.Now().UTC()) })
+	if errors.Is(err, ErrNotFound) {
+		if purge := q.unpublishAnywhere(ctx, id); purge != nil {
+			err = purge
+		}
+	}
 	if err != nil {
 		return unreachable("cancel the job", err)
 	}

@@ -63,12 +63,11 @@ func (q *Queue) Sweep(ctx context.Context) error {
 	var old []job.ID
 	results, audio := map[string]bool{}, map[string]bool{} // that are needed
 	err := q.each(ctx, func(r record, renewed time.Time) {
-		ended := r.State.Terminal()
-		if ended && now.Sub(r.Finished) > q.cfg.Limits.ResultAge {
+		if q.cfg.Limits.outlived(r, now) {
 			old = append(old, r.Job.ID)
 			return
 		}
-		if !ended || now.Sub(r.Finished) <= q.cfg.Limits.AudioAge {
+		if !r.State.Terminal() || now.Sub(r.Finished) <= q.cfg.Limits.AudioAge {
 			audio[r.Job.Source.Object] = true
 		}
 		results[r.Result] = true
@@ -81,7 +80,7 @@ func (q *Queue) Sweep(ctx context.Context) error {
 			return !results[o.Name] && now.Sub(o.ModTime) > q.cfg.Grace
 		}),
 		q.sweepObjects(ctx, q.audio, func(o *jetstream.ObjectInfo) bool {
-			return !audio[o.Name] && now.Sub(o.ModTime) > q.cfg.Limits.AudioAge
+			return !audio[o.Name] && !kept(o) && now.Sub(o.ModTime) > q.cfg.Limits.AudioAge
 		}),
 		q.sweepChunks(ctx, q.results, now), q.sweepChunks(ctx, q.audio, now),
 	}
@@ -89,6 +88,19 @@ func (q *Queue) Sweep(ctx context.Context) error {
 		errs = append(errs, q.forget(ctx, id))
 	}
 	return unreachable("sweep the queue", errors.Join(errs...))
+}
+
+// outlived reports whether nobody needs a record and its result any more.
+func (l Limits) outlived(r record, now time.Time) bool {
+	switch {
+	case !r.State.Terminal():
+		return false
+	case !r.Job.External:
+		return now.Sub(r.Finished) > l.ResultAge
+	case r.Recorded.IsZero():
+		return now.Sub(r.Finished) > l.UnrecordedAge
+	}
+	return now.Sub(r.Recorded) > l.RecordedAge
 }
 
 // sweepObjects removes the objects that are not needed.

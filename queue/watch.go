@@ -97,6 +97,7 @@ func (w *watch) record(entry jetstream.KeyValueEntry) {
 		return
 	}
 	next := r.status()
+	next.Version = entry.Revision()
 	next.Segments = w.now.Segments
 	// Progress by event may be ahead of the record, but not from one attempt to the next.
 	if next.State == job.Running && next.Started.Equal(w.now.Started) && next.Progress.Done < w.now.Progress.Done {
