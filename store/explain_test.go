@@ -13,7 +13,7 @@ func fillMany(t testing.TB, s *Store, n int, mine string) {
 	blob := "BLOB"
 	if s.Engine() == "postgres" {
 		blob = "BYTEA"
-		series = "(SELECT generate_series AS i FROM generate_series(1, $1))"
+		series = "(SELECT generate_series AS i FROM generate_series(1, CAST($1 AS BIGINT)))"
 	}
 	const id = "'0000000000000000' || CAST(1000000000 + i AS TEXT)" // a ULID; they sort as they count
 	for _, sql := range []string{

@@ -64,8 +64,8 @@ func (a *app) dbExplainCmd(dsn func() string) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use: "explain", Short: "Print the plan of each query that matters", Args: args(cobra.NoArgs),
-		Long: "Print how the database would run each query whose speed depends on the number of rows, and which index it uses. Nothing\n" +
-			"is run or changed. A nearly empty database may rightly read whole tables.",
+		Long: "Print how the database would run each query whose speed depends on the number of rows, and which index it uses.\n" +
+			"Nothing is run or changed. A nearly empty database may rightly read whole tables.",
 		Example: "  steno db explain\n  steno db explain --database postgres://steno@db/steno --json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			plans, err := explain(cmd.Context(), dsn())
