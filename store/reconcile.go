@@ -19,7 +19,8 @@ type OpenTask struct {
 
 // OpenTasks returns up to limit tasks that are queued or running, oldest first, and were created before the given time. After
 // is the last task of the page before, nil for the first page. The caller compares them with the queue: where the queue knows an
-// end, Apply records it; what the queue does not know at all, Republish sends again.
+// end, Apply records it; what the queue does not know at all, Republish sends again, or, where it is Cancelling, Apply ends as
+// cancelled with an Attempt of one more.
 func (s *Store) OpenTasks(ctx context.Context, before time.Time, after *Task, limit int) ([]OpenTask, error) {
 	var created int64
 	var id job.ID
