@@ -7,8 +7,8 @@
 //	task, created, err := s.CreateTask(ctx, store.NewTask{User: u.ID, File: f.ID}) // the row and its command, or neither
 //	commands, err := s.Claim(ctx, store.LaneQueue, 16, time.Minute)            // the relay
 //	err = s.Complete(ctx, commands[0].ID)                                      // when the queue has confirmed it
-//	effect, err := s.Apply(ctx, store.Update{Task: task.ID, State: job.Done})  // the recorder
-//	page, err := s.History(ctx, u.ID, store.Filter{}, "", 20)                  // what the user sees
+//	effect, err := s.Apply(ctx, store.Update{Task: task.ID, Attempt: 1, …})    // the recorder
+//	tasks, next, err := s.History(ctx, u.ID, store.Filter{}, "", 20)           // what the user sees
 //
 // The promise: a task that CreateTask returned is in the database with the command to publish it; it gets one terminal state
 // and at most one result, whatever comes late, twice or out of order. Times are kept to the microsecond.
