@@ -117,7 +117,10 @@ func (q *Queue) Result(ctx context.Context, id job.ID) (transcript.Transcript, e
 	}
 	var buf bytes.Buffer
 	err = q.results.fetch(ctx, r.Result, &buf)
-	if errors.Is(err, jetstream.ErrObjectNotFound) {
+	if errors.Is(err, jetstream.ErrDigestMismatch) {
+		return t, job.Errorf(job.Internal, "RESULT_DAMAGED", "the result of job %s is damaged: submit the file again (%w)", id, err)
+	}
+	if errors.Is(err, jetstream.ErrObjectNotFound) || errors.Is(err, jetstream.ErrMsgNotFound) {
 		return t, &job.Error{
 			Class: job.Input, Code: "RESULT_GONE", Err: err,
 			Message: fmt.Sprintf("the result of job %s is no longer kept: submit the file again", id),

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"steno/job"
@@ -134,13 +133,7 @@ func (s *Store) Complete(ctx context.Context, id int64) error {
 
 // Retry gives a claimed command back and says why. It is due again after Backoff.
 func (s *Store) Retry(ctx context.Context, cmd Command, cause error) error {
-	text := strings.ToValidUTF8(strings.ReplaceAll(fmt.Sprint(cause), "\x00", ""), "")
-	text = strings.ToValidUTF8(text[:min(len(text), maxLastError)], "")
-	err := s.tx(ctx, func(c session) error {
-		_, err := c.exec(ctx, retryCommand, cmd.ID, cmd.Tries, micros(s.now().Add(Backoff(cmd.Tries))), text)
-		return err
-	})
-	return forUser(ctx, "give a command back", err)
+	return s.RetryAfter(ctx, cmd, Backoff(cmd.Tries), cause)
 }
 
 // maxLastError is the number of bytes that are kept of why a command failed.
