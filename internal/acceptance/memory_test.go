@@ -18,23 +18,23 @@ import (
 )
 
 // TestMemoryDoesNotGrowWithTheFile transcribes 10 minutes and 3 hours of the same speech and compares the peak memory of worker
-// plus engine. The model is STENO_MEMORY_MODEL, by default tiny.en.
+// plus engine.
 func TestMemoryDoesNotGrowWithTheFile(t *testing.T) {
 	const most = 1.10
-	model := os.Getenv("STENO_MEMORY_MODEL")
-	if model == "" {
-		model = "tiny.en"
-	}
 	short := reading(t)
 	long, err := testmedia.Repeat(t.Context(), t.TempDir(), short, 3*time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, b := peak(t, model, short), peak(t, model, long)
-	t.Logf("%s: 10 min: worker %.1f + engine %.1f MiB; 3 h: worker %.1f + engine %.1f MiB; ratio %.3f",
-		model, a.worker, a.engine, b.worker, b.engine, b.sum()/a.sum())
-	if got := b.sum() / a.sum(); got > most {
-		t.Errorf("3 hours take %.2f times the memory of 10 minutes, want at most %.2f", got, most)
+	for _, model := range []string{"base", "tiny.en"} {
+		t.Run(model, func(t *testing.T) {
+			a, b := peak(t, model, short), peak(t, model, long)
+			t.Logf("10 min: worker %.1f + engine %.1f MiB; 3 h: worker %.1f + engine %.1f MiB; ratio %.3f",
+				a.worker, a.engine, b.worker, b.engine, b.sum()/a.sum())
+			if got := b.sum() / a.sum(); got > most {
+				t.Errorf("3 hours take %.2f times the memory of 10 minutes, want at most %.2f", got, most)
+			}
+		})
 	}
 }
 

@@ -37,11 +37,11 @@ struct whisper_context *steno_load(const char *path, bool gpu, int device, bool 
 
 static bool aborted(void *flag) { return atomic_load(&((steno_abort *)flag)->set) != 0; }
 
-int steno_run(struct whisper_context *ctx, struct whisper_state *state, const steno_window *w, const float *samples, int n,
-              steno_abort *abort) {
+int steno_run(struct whisper_context *ctx, struct whisper_state *state, const steno_window *w, steno_abort *abort) {
 	struct whisper_full_params p = whisper_full_default_params(WHISPER_SAMPLING_GREEDY);
 	p.n_threads = w->threads;
 	p.audio_ctx = w->audio_ctx;
+	p.duration_ms = w->duration_ms;
 	p.language = w->language;
 	p.translate = w->translate;
 	p.initial_prompt = w->prompt;
@@ -57,5 +57,5 @@ int steno_run(struct whisper_context *ctx, struct whisper_state *state, const st
 	}
 	p.abort_callback = aborted;
 	p.abort_callback_user_data = abort;
-	return whisper_full_with_state(ctx, state, p, samples, n);
+	return whisper_full_with_state(ctx, state, p, NULL, 0);
 }

@@ -13,6 +13,7 @@ typedef struct {
 	int audio_ctx; // encoder positions, 0 for all
 	bool translate;
 	bool fallback; // temperature fallback
+	int duration_ms; // of the audio within the spectrogram
 } steno_window;
 
 // steno_abort is a flag that ends a run.
@@ -23,9 +24,8 @@ typedef struct {
 // steno_load reads the weights without a decode state. dtw is a whisper_alignment_heads_preset, 0 for none.
 struct whisper_context *steno_load(const char *path, bool gpu, int device, bool flash_attn, int dtw);
 
-// steno_run decodes one window of at most 30 s in one pass. abort may be set from another thread.
-int steno_run(struct whisper_context *ctx, struct whisper_state *state, const steno_window *w, const float *samples, int n,
-              steno_abort *abort);
+// steno_run decodes in one pass the window whose spectrogram the state was given. abort may be set from another thread.
+int steno_run(struct whisper_context *ctx, struct whisper_state *state, const steno_window *w, steno_abort *abort);
 
 // steno_set_up prepares the process, once: only errors of the library get through, to stderr, and what is freed is given back to
 // the system.

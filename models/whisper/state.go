@@ -4,6 +4,7 @@ package whisper
 
 /*
 #include <stdlib.h>
+#include "mel.h"
 #include "shim.h"
 
 static steno_abort *flag_new(void) { return calloc(1, sizeof(steno_abort)); }
@@ -32,6 +33,7 @@ type state struct {
 	// grown says that a run with temperature fallback may have made the self-attention cache seven times as large, for its five
 	// decoders; the library never makes it smaller again.
 	grown bool
+	mel   []float32 // the last spectrogram, kept for its memory
 }
 
 func newState(m *Model) (*state, error) {
@@ -75,7 +77,7 @@ func (s *state) Run(ctx context.Context, w decode.Window) (decode.Output, error)
 	}
 	cw := C.steno_window{
 		language: C.CString(w.Language), threads: C.int(w.Threads), audio_ctx: C.int(w.AudioCtx),
-		translate: C.bool(w.Translate), fallback: C.bool(w.Fallback),
+		translate: C.bool(w.Translate), fallback: C.bool(w.Fallback), duration_ms: C.int(10 * wholeFrames(len(w.Samples))),
 	}
 	defer C.free(unsafe.Pointer(cw.language))
 	s.grown = s.grown || w.Fallback
@@ -83,7 +85,14 @@ func (s *state) Run(ctx context.Context, w decode.Window) (decode.Output, error)
 		cw.prompt = C.CString(w.Prompt)
 		defer C.free(unsafe.Pointer(cw.prompt))
 	}
-	rc := C.steno_run(s.m.ctx, s.c, &cw, (*C.float)(unsafe.Pointer(unsafe.SliceData(w.Samples))), C.int(len(w.Samples)), s.flag)
+	frames := 2 * w.AudioCtx
+	if frames == 0 {
+		frames = fullFrames
+	}
+	if err := s.hear(w.Samples, frames); err != nil {
+		return decode.Output{}, err
+	}
+	rc := C.steno_run(s.m.ctx, s.c, &cw, s.flag)
 	if err := ctx.Err(); err != nil {
 		return decode.Output{}, err
 	}
@@ -91,6 +100,22 @@ func (s *state) Run(ctx context.Context, w decode.Window) (decode.Output, error)
 		return decode.Output{}, fmt.Errorf("run the model: whisper_full returned %d", int(rc))
 	}
 	return s.output(), nil
+}
+
+// fullFrames is the length of a whole window in frames of 10 ms.
+const fullFrames = 3000
+
+// wholeFrames is how many frames of n samples the library takes for audio; where they end, so may the decode.
+func wholeFrames(n int) int { return 1 + (n-C.MEL_FRAME/2)/C.MEL_STEP }
+
+// hear gives the state the spectrogram of samples, with silence after them up to frames.
+func (s *state) hear(samples []float32, frames int) error {
+	s.mel = s.m.mel.spectrogram(s.mel, samples, frames)
+	rc := C.whisper_set_mel_with_state(s.m.ctx, s.c, (*C.float)(unsafe.Pointer(unsafe.SliceData(s.mel))), C.int(frames), C.int(s.m.mel.bands))
+	if rc != 0 {
+		return fmt.Errorf("hand over the spectrogram: code %d", int(rc))
+	}
+	return nil
 }
 
 // output copies the tokens of the last run.
@@ -126,9 +151,8 @@ func (s *state) Detect(ctx context.Context, samples []float32, threads int) (str
 	if err := ctx.Err(); err != nil {
 		return "", 0, err
 	}
-	p := (*C.float)(unsafe.Pointer(unsafe.SliceData(samples)))
-	if rc := C.whisper_pcm_to_mel_with_state(s.m.ctx, s.c, p, C.int(len(samples)), C.int(threads)); rc != 0 {
-		return "", 0, fmt.Errorf("compute the spectrogram: code %d", int(rc))
+	if err := s.hear(samples, fullFrames); err != nil {
+		return "", 0, err
 	}
 	probs := make([]C.float, C.whisper_lang_max_id()+1)
 	id := C.whisper_lang_auto_detect_with_state(s.m.ctx, s.c, 0, C.int(threads), &probs[0])

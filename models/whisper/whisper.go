@@ -52,6 +52,7 @@ type Model struct {
 	opts   Options
 	ctx    *C.struct_whisper_context
 	lib    *binding.Context
+	mel    melFilters
 	free   chan *state // decode states not in use; nil means "not made yet"
 	done   chan struct{}
 	close  sync.Once
@@ -94,6 +95,10 @@ func Load(o Options) (*Model, error) {
 			return nil, fmt.Errorf("load model %s: its alignment heads are not known, so it cannot time words", o.Name)
 		}
 	}
+	mel, err := readFilters(o.Path)
+	if err != nil {
+		return nil, fmt.Errorf("load model %s: %w", o.Name, err)
+	}
 	path := C.CString(o.Path)
 	defer C.free(unsafe.Pointer(path))
 	ctx := C.steno_load(path, C.bool(gpu), C.int(device), C.bool(o.FlashAttention), C.int(preset))
@@ -101,7 +106,7 @@ func Load(o Options) (*Model, error) {
 		return nil, fmt.Errorf("load model %s from %s: the engine refused the file", o.Name, o.Path)
 	}
 	m := &Model{
-		opts: o, ctx: ctx, lib: (*binding.Context)(unsafe.Pointer(ctx)),
+		opts: o, ctx: ctx, lib: (*binding.Context)(unsafe.Pointer(ctx)), mel: mel,
 		free: make(chan *state, o.States), done: make(chan struct{}), bytes: st.Size(),
 	}
 	for range o.States {
