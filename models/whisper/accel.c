@@ -230,6 +230,15 @@ static void soft_max(const struct ggml_tensor *dst) {
 	}
 }
 
+static void gelu(accel *x, const struct ggml_tensor *dst) {
+	const struct ggml_tensor *src = dst->src[0];
+	const size_t rows = ggml_nrows(dst), n = dst->ne[0];
+#pragma omp parallel for num_threads(x->threads) if (x->threads > 1)
+	for (size_t r = 0; r < rows; r++) {
+		matrix_gelu((float *)dst->data + r * n, (const float *)src->data + r * n, n);
+	}
+}
+
 // is_attention tells whether nodes i to i+2 are one attention whose scores nobody else reads.
 static bool is_attention(const struct ggml_cgraph *g, int i) {
 	if (i + 2 >= g->n_nodes || !ggml_node_has_n_uses(g, i, 1) || !ggml_node_has_n_uses(g, i + 1, 1)) {
@@ -246,6 +255,8 @@ static enum ggml_status graph_compute(ggml_backend_t backend, struct ggml_cgraph
 		const struct ggml_tensor *node = g->nodes[i];
 		if (node->op == GGML_OP_SOFT_MAX) {
 			soft_max(node);
+		} else if (node->op == GGML_OP_UNARY) {
+			gelu(x, node);
 		} else if (node->op == GGML_OP_MUL_MAT && is_attention(g, i)) {
 			attention(x, node, g->nodes[i + 1], g->nodes[i + 2]);
 			i += 2;
@@ -276,6 +287,12 @@ static bool takes_soft_max(const struct ggml_tensor *op) {
 	       max_bias == 0 && op->ne[3] == 1;
 }
 
+// takes_gelu leaves a few rows to ggml, as the products around them are.
+static bool takes_gelu(const struct ggml_tensor *op) {
+	return ggml_get_unary_op(op) == GGML_UNARY_OP_GELU && op->type == GGML_TYPE_F32 && op->src[0]->type == GGML_TYPE_F32 &&
+	       ggml_is_contiguous(op) && ggml_is_contiguous(op->src[0]) && ggml_nrows(op) >= SMALLEST;
+}
+
 static bool supports_op(ggml_backend_dev_t dev, const struct ggml_tensor *op) {
 	(void)dev;
 	switch (op->op) {
@@ -289,6 +306,8 @@ static bool supports_op(ggml_backend_dev_t dev, const struct ggml_tensor *op) {
 		return steno_accel_enabled() && takes_mul_mat(op);
 	case GGML_OP_SOFT_MAX:
 		return steno_accel_enabled() && takes_soft_max(op);
+	case GGML_OP_UNARY:
+		return steno_accel_enabled() && takes_gelu(op);
 	default:
 		return false;
 	}

@@ -1,5 +1,5 @@
-// accel gives ggml a backend of type ACCEL, as its BLAS backend is one: of every graph it takes the large matrix products and the
-// attention, which matrix.h computes in bfloat16; all else stays with ggml's CPU backend.
+// accel gives ggml a backend of type ACCEL, as its BLAS backend is one: of every graph it takes the large matrix products, the
+// attention and the GELU between them, which matrix.h computes; all else stays with ggml's CPU backend.
 #pragma once
 
 #include <stdbool.h>
@@ -21,6 +21,7 @@ typedef struct {
 	int depth, columns, rows, heads;
 	int threads;
 	bool attention;
+	bool gelu; // of the product
 } steno_shape;
 
 // steno_accel_check computes a shape from fixed random numbers with this backend and with ggml's, and returns the length of the

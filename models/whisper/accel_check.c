@@ -37,7 +37,7 @@ static struct ggml_tensor *build(struct ggml_context *ctx, steno_shape s) {
 	struct ggml_tensor *b = random_tensor(ctx, GGML_TYPE_F32, s.depth, s.rows, s.heads, &seed);
 	struct ggml_tensor *product = ggml_mul_mat(ctx, a, b);
 	if (!s.attention) {
-		return product;
+		return s.gelu ? ggml_gelu(ctx, product) : product;
 	}
 	struct ggml_tensor *v = random_tensor(ctx, s.type, s.columns, s.depth, s.heads, &seed);
 	return ggml_mul_mat(ctx, v, ggml_soft_max_ext(ctx, product, NULL, 1 / sqrtf(s.depth), 0));

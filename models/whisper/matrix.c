@@ -143,7 +143,7 @@ MATRIX_CODE void matrix_multiply(float *dst, size_t ldc, const uint32_t *rows, s
 	}
 }
 
-// exp16 is e^x for x <= 0 within 2 units in the last place, far below what bfloat16 keeps: 2^n times the Taylor series of the rest,
+// exp16 is e^x for x of at most 88 within 2 units in the last place, far below what bfloat16 keeps: 2^n times the Taylor series of the rest,
 // which lies within half a bit of zero.
 MATRIX_INLINE __m512 exp16(__m512 x) {
 	const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
@@ -182,6 +182,18 @@ MATRIX_CODE float matrix_softmax(uint32_t *dst, const float *row, size_t n, floa
 	return _mm512_reduce_add_ps(sum);
 }
 
+MATRIX_CODE void matrix_gelu(float *dst, const float *src, size_t n) {
+	const __m512 one = _mm512_set1_ps(1), cubic = _mm512_set1_ps(0.044715f), slope = _mm512_set1_ps(-2 * 0.797884561f);
+	for (size_t i = 0; i < n; i += LANES) {
+		__mmask16 in = n - i >= LANES ? 0xffff : first(n - i);
+		__m512 x = _mm512_maskz_loadu_ps(in, src + i);
+		__m512 z = _mm512_mul_ps(x, _mm512_fmadd_ps(_mm512_mul_ps(x, x), cubic, one));
+		// Beyond 80 the result is 0 or x to the last bit, and e^x stays finite.
+		__m512 e = exp16(_mm512_min_ps(_mm512_mul_ps(z, slope), _mm512_set1_ps(80)));
+		_mm512_mask_storeu_ps(dst + i, in, _mm512_div_ps(x, _mm512_add_ps(one, e)));
+	}
+}
+
 MATRIX_CODE void matrix_scale(float *x, size_t n, float by) {
 	const __m512 b = _mm512_set1_ps(by);
 	for (size_t i = 0; i < n; i += LANES) {
@@ -199,6 +211,7 @@ void matrix_pack(uint32_t *panel, const uint32_t *columns, size_t count, size_t 
 void matrix_multiply(float *dst, size_t ldc, const uint32_t *rows, size_t lda, size_t row_count, const uint32_t *panel,
                      size_t column_count, size_t pairs) {}
 float matrix_softmax(uint32_t *dst, const float *row, size_t n, float scale) { return 0; }
+void matrix_gelu(float *dst, const float *src, size_t n) {}
 void matrix_scale(float *x, size_t n, float by) {}
 
 #endif

@@ -15,7 +15,7 @@ type shape struct {
 	kind                        string // f32, f16 or q8_0
 	depth, columns, rows, heads int
 	threads                     int
-	attention                   bool
+	attention, gelu             bool
 }
 
 var ggmlTypes = map[string]C.int{"f32": C.GGML_TYPE_F32, "f16": C.GGML_TYPE_F16, "q8_0": C.GGML_TYPE_Q8_0}
@@ -24,7 +24,7 @@ var ggmlTypes = map[string]C.int{"f32": C.GGML_TYPE_F32, "f16": C.GGML_TYPE_F16,
 func matrixError(s shape) float64 {
 	return float64(C.steno_accel_check(C.steno_shape{
 		_type: ggmlTypes[s.kind], depth: C.int(s.depth), columns: C.int(s.columns), rows: C.int(s.rows), heads: C.int(s.heads),
-		threads: C.int(s.threads), attention: C.bool(s.attention),
+		threads: C.int(s.threads), attention: C.bool(s.attention), gelu: C.bool(s.gelu),
 	}))
 }
 
@@ -40,6 +40,7 @@ func useMatrix() {
 	for _, s := range []shape{
 		{kind: "q8_0", depth: 96, columns: 70, rows: 40, heads: 1, threads: 1},
 		{kind: "f16", depth: 64, columns: 100, rows: 40, heads: 2, threads: 1, attention: true},
+		{kind: "f16", depth: 64, columns: 70, rows: 40, heads: 1, threads: 1, gelu: true},
 	} {
 		if e := matrixError(s); !(e <= maxMatrixError) {
 			slog.Error("the matrix kernels of this build are wrong on this CPU and are not used", "relative_error", e)

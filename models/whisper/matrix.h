@@ -41,5 +41,9 @@ void matrix_multiply(float *dst, size_t ldc, const uint32_t *rows, size_t lda, s
 // rounded values.
 float matrix_softmax(uint32_t *dst, const float *row, size_t n, float scale);
 
+// matrix_gelu writes the Gaussian error linear unit of n floats, by its usual approximation x/(1+exp(-2z)) with
+// z = sqrt(2/pi)*(x+0.044715x³). dst may be src.
+void matrix_gelu(float *dst, const float *src, size_t n);
+
 // matrix_scale multiplies n floats.
 void matrix_scale(float *x, size_t n, float by);

@@ -28,6 +28,8 @@ func TestMatrixAgreesWithGGML(t *testing.T) {
 		{kind: "f16", depth: 64, columns: 192, rows: 192, heads: 8, threads: 4, attention: true},
 		{kind: "f16", depth: 64, columns: 1408, rows: 33, heads: 8, threads: 1, attention: true},
 		{kind: "f16", depth: 80, columns: 77, rows: 45, heads: 2, threads: 3, attention: true},
+		{kind: "q8_0", depth: 512, columns: 2048, rows: 1500, heads: 1, threads: 2, gelu: true},
+		{kind: "f32", depth: 300, columns: 45, rows: 77, heads: 1, threads: 1, gelu: true},
 	}
 	for _, s := range shapes {
 		t.Run(fmt.Sprintf("%+v", s), func(t *testing.T) {
