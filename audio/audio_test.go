@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -375,6 +376,43 @@ func TestCutsFallInPauses(t *testing.T) {
 	spans := cuts(tl, env, 30*Rate)
 	if len(spans) != 2 || math.Abs(Seconds(spans[0].End)-21) > 0.1 {
 		t.Errorf("cut at %v, want 21 s", spans)
+	}
+}
+
+// A voice 40 dB below the others is no silence, but echo, clicks and the background are.
+func TestFaintVoiceIsNoSilence(t *testing.T) {
+	const loud, gone = -10, -120
+	type part struct {
+		seconds, db float64
+	}
+	for name, c := range map[string]struct {
+		parts []part
+		want  []float64 // start and end of what is transcribed, seconds
+	}{
+		"between silences":      {[]part{{30, loud}, {3, gone}, {3, -60}, {3, gone}, {30, loud}}, []float64{0, 30.2, 32.8, 36.2, 38.8, 69}},
+		"close to the loud one": {[]part{{30, loud}, {0.5, gone}, {3, -60}, {5, gone}, {30, loud}}, []float64{0, 33.7, 38.3, 68.5}},
+		"at once":               {[]part{{30, loud}, {3, -60}, {5, gone}, {30, loud}}, []float64{0, 33.2, 37.8, 68}},
+		"at the file's end":     {[]part{{60, loud}, {5, gone}, {0.5, -60}}, []float64{0, 60.2, 64.8, 65.5}},
+		"echo":                  {[]part{{30, loud}, {0.5, -60}, {5, gone}, {30, loud}}, []float64{0, 30.2, 35.3, 65.5}},
+		"breath":                {[]part{{30, loud}, {5, gone}, {0.5, -60}, {30, loud}}, []float64{0, 30.2, 35.3, 65.5}},
+		"click":                 {[]part{{30, loud}, {3, gone}, {0.1, -60}, {3, gone}, {30, loud}}, []float64{0, 30.2, 35.9, 66.1}},
+		"too faint":             {[]part{{30, loud}, {3, gone}, {3, -80}, {3, gone}, {30, loud}}, []float64{0, 30.2, 38.8, 69}},
+		"a room":                {[]part{{30, loud}, {3, -70}, {1, -58}, {3, -70}, {30, loud}}, []float64{0, 30.2, 36.8, 67}},
+	} {
+		var env envelope
+		for _, p := range c.parts {
+			for range int(p.seconds * 100) {
+				env = append(env, level(float32(math.Pow(10, p.db/20))))
+			}
+		}
+		tl := newTimeline(env, int64(len(env))*block, Plan{ChunkSeconds: 30, RemoveSilence: true, MinSilence: 2}, -50)
+		var got []float64
+		for _, s := range tl.Speech {
+			got = append(got, Seconds(s.Start), Seconds(s.End))
+		}
+		if !slices.EqualFunc(got, c.want, func(a, b float64) bool { return math.Abs(a-b) < 0.02 }) {
+			t.Errorf("%s: speech at %.2f, want %.2f", name, got, c.want)
+		}
 	}
 }
 

@@ -1,6 +1,9 @@
 package audio
 
-import "math"
+import (
+	"math"
+	"slices"
+)
 
 // Timeline is where a file has sound. Positions are samples of the source.
 type Timeline struct {
@@ -53,26 +56,93 @@ func newTimeline(env envelope, total int64, plan Plan, threshold float64) Timeli
 	return tl
 }
 
-// pauses are the runs of blocks below threshold that are long enough.
+// pauses are the runs of blocks below threshold that are long enough, but for faint sound within the long ones.
 func (e envelope) pauses(total int64, threshold float64) []Span {
 	var ps []Span
-	start := -1
-	end := func(i int) {
-		if start >= 0 && (i-start >= minPause || (start == 0 && i == len(e))) {
-			ps = append(ps, Span{int64(start) * block, min(int64(i)*block, total)})
-		}
-		start = -1
+	keep := func(start, end int) {
+		ps = append(ps, Span{int64(start) * block, min(int64(end)*block, total)})
 	}
-	for i := range e {
+	for _, p := range e.quiet(0, len(e), threshold) {
+		if n := p.end - p.start; n < minPause && n < len(e) {
+			continue
+		}
+		from := p.start
+		for _, sound := range e.faint(p, threshold) {
+			if sound.start > from {
+				keep(from, sound.start)
+			}
+			from = sound.end
+		}
+		if p.end > from {
+			keep(from, p.end)
+		}
+	}
+	return ps
+}
+
+// run is a half-open range of blocks.
+type run struct{ start, end int }
+
+// quiet are the runs below threshold within [from, to).
+func (e envelope) quiet(from, to int, threshold float64) []run {
+	var rs []run
+	start := -1
+	for i := from; i < to; i++ {
 		switch quiet := e.db(i) < threshold; {
 		case quiet && start < 0:
 			start = i
-		case !quiet:
-			end(i)
+		case !quiet && start >= 0:
+			rs = append(rs, run{start, i})
+			start = -1
 		}
 	}
-	end(len(e))
-	return ps
+	if start >= 0 {
+		rs = append(rs, run{start, to})
+	}
+	return rs
+}
+
+const (
+	// faintBlocks is the shortest silence that is searched for faint sound: 2 s, less holds no sentence.
+	faintBlocks = 200
+	// faintDepth in dB is how far below the threshold sound is still looked for, and faintRise by how much it must stand out of the
+	// background of its silence. A voice in a quiet room, or one mixed in at another's level, does so by 20 dB.
+	faintDepth, faintRise = 20, 15
+	// minFaint and minFaintTail are how long such sound must last, in blocks, where silence is on both sides of it, and where it
+	// follows or precedes what is loud: there it may be the end of an echo, or breath.
+	minFaint, minFaintTail = 30, 100
+)
+
+// faint is the sound within a silence: a voice far from the microphone, which is transcribed like any other.
+func (e envelope) faint(p run, threshold float64) []run {
+	if p.end-p.start < faintBlocks {
+		return nil
+	}
+	levels := envelope(slices.Sorted(slices.Values(e[p.start:p.end])))
+	low := max(threshold-faintDepth, levels.db(len(levels)/10)+faintRise)
+	if low >= threshold || levels.db(len(levels)-1) < low {
+		return nil
+	}
+	var sounds []run
+	from := p.start
+	add := func(to int) {
+		least := minFaint
+		if from == p.start && from > 0 || to == p.end && to < len(e) {
+			least = minFaintTail
+		}
+		if to-from >= least {
+			sounds = append(sounds, run{from, to})
+		}
+	}
+	for _, q := range e.quiet(p.start, p.end, low) {
+		if q.end-q.start < minPause {
+			continue // between two syllables
+		}
+		add(q.start)
+		from = q.end
+	}
+	add(p.end)
+	return sounds
 }
 
 const (
