@@ -99,7 +99,8 @@ type decoder struct {
 	opts    Options
 	emit    func([]transcript.Segment)
 	samples []float32
-	speech  []span // where the VAD hears speech, in samples of the chunk
+	speech  []span // where the VAD hears speech, in samples of the chunk, padded: what is decoded
+	voice   []span // the same without the pads, parted at every pause: when it is spoken
 	result  models.Result
 }
 
@@ -108,7 +109,8 @@ func (d *decoder) run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("find speech: %w", err)
 	}
-	d.speech = speechSpans(probs, len(d.samples))
+	voice := voiceSpans(probs, len(d.samples))
+	d.speech, d.voice = joined(voice, speechPad, len(d.samples)), joined(voice, 0, len(d.samples))
 	if d.req.Language == "auto" || d.req.DetectOnly {
 		if err := d.detect(ctx); err != nil {
 			return err
@@ -175,8 +177,10 @@ func (d *decoder) window(ctx context.Context, from, to int) (next int, err error
 		pieces = parse(out.Tokens, float64(to-from)/rate)
 	}
 	pieces = d.guard(pieces, from)
+	next = d.resume(pieces, from, to)
+	d.settle(pieces, from, next < to)
 	d.keep(pieces, out, from)
-	return d.resume(pieces, from, to), nil
+	return next, nil
 }
 
 func (d *decoder) count(out Output) {

@@ -30,8 +30,9 @@ const (
 // span is a half-open range of samples.
 type span struct{ start, end int }
 
-// speechSpans turns frame probabilities into padded, sorted, disjoint spans within n samples; none if no frame is sure.
-func speechSpans(probs []float32, n int) []span {
+// voiceSpans turns frame probabilities into sorted, disjoint spans within n samples, just as long as the voice; none if no frame
+// is sure.
+func voiceSpans(probs []float32, n int) []span {
 	if len(probs) == 0 || slices.Max(probs) < sureSpeech {
 		return nil
 	}
@@ -39,7 +40,7 @@ func speechSpans(probs []float32, n int) []span {
 	start := -1
 	flush := func(end int) {
 		if start >= 0 && end-start >= minSpeech {
-			spans = appendSpan(spans, span{max(0, start-speechPad), min(n, end+speechPad)})
+			spans = append(spans, span{start, min(n, end)})
 		}
 		start = -1
 	}
@@ -53,6 +54,15 @@ func speechSpans(probs []float32, n int) []span {
 	}
 	flush(n)
 	return spans
+}
+
+// joined widens spans by pad on both sides, within n samples, and joins those that are nearer to each other than joinGap then.
+func joined(spans []span, pad, n int) []span {
+	var out []span
+	for _, s := range spans {
+		out = appendSpan(out, span{max(0, s.start-pad), min(n, s.end+pad)})
+	}
+	return out
 }
 
 // appendSpan adds s, joined to the last span when they touch or nearly do.
