@@ -105,7 +105,7 @@ type decoder struct {
 }
 
 func (d *decoder) run(ctx context.Context) error {
-	probs, err := d.m.Speech(d.samples)
+	probs, err := d.m.Speech(audible(d.samples))
 	if err != nil {
 		return fmt.Errorf("find speech: %w", err)
 	}
