@@ -101,7 +101,7 @@ func newWebhooks(cfg Config, m *metrics) *lane {
 	return &lane{
 		name: store.LaneWebhook, outbox: cfg.Store, do: w.do, pause: cfg.Webhooks.pause, tick: cfg.Tick,
 		// A third is for the call and what the database is asked around it.
-		lease: 3 * (cfg.Webhooks.Timeout + 5*time.Second),
+		lease: 3*cfg.Webhooks.Timeout + cfg.Lease,
 		slots: make(chan struct{}, cfg.Slots), wake: make(chan struct{}, 1), log: cfg.Log, metrics: m,
 	}
 }
