@@ -125,7 +125,7 @@ func (d *decoder) run(ctx context.Context) error {
 	}
 	end := d.speech[len(d.speech)-1].end
 	for pos := d.speech[0].start; pos < end; {
-		next, err := d.window(ctx, pos, min(pos+windowSamples, end))
+		next, err := d.window(ctx, pos, min(pos+windowSamples, end), true)
 		if err != nil {
 			return err
 		}
@@ -148,8 +148,9 @@ func (d *decoder) detect(ctx context.Context) error {
 	return nil
 }
 
-// window decodes samples[from:to] and returns where the next window starts.
-func (d *decoder) window(ctx context.Context, from, to int) (next int, err error) {
+// window decodes samples[from:to] and returns where the next window starts. Speech that the model leaped over is decoded in a
+// window of its own, if fill is set.
+func (d *decoder) window(ctx context.Context, from, to int, fill bool) (next int, err error) {
 	w := Window{
 		Samples:   d.samples[from:to],
 		Language:  d.result.Language,
@@ -176,9 +177,25 @@ func (d *decoder) window(ctx context.Context, from, to int) (next int, err error
 		d.count(out)
 		pieces = parse(out.Tokens, float64(to-from)/rate)
 	}
+	var holes []span
+	if fill {
+		holes = d.holes(pieces, from)
+	}
 	pieces = d.guard(pieces, from)
 	next = d.resume(pieces, from, to)
 	d.settle(pieces, from, next < to)
+	for _, h := range holes {
+		n := 0
+		for n < len(pieces) && from+int(pieces[n].start*rate) < h.end {
+			n++
+		}
+		d.keep(pieces[:n], out, from)
+		pieces = pieces[n:]
+		d.result.Stats.Seeks++
+		if _, err := d.window(ctx, h.start, h.end, false); err != nil {
+			return 0, err
+		}
+	}
 	d.keep(pieces, out, from)
 	return next, nil
 }

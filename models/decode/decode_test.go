@@ -118,6 +118,28 @@ func TestSpeechAfterTheLastTimestampIsPickedUp(t *testing.T) {
 	}
 }
 
+func TestLeapedOverSpeechIsPickedUp(t *testing.T) {
+	m := &script{outputs: []Output{said(0.0, " one two", 4.0, 9.0, " five six", 14.8), said(0.0, " three four", 3.4)}, speech: voiced(0, 3.8, 5, 8.5, 9.2, 15)}
+	res := chunk(t, m, models.Request{PCM: seconds(15)})
+	if got, want := texts(res.Segments), "one two|three four|five six"; got != want {
+		t.Fatalf("segments %q, want %q", got, want)
+	}
+	for i, s := range res.Segments {
+		if want := []float64{0, 5, 9.2}[i]; s.ID != i || math.Abs(s.Start-want) > 0.04 {
+			t.Errorf("segment %d has ID %d and starts at %.2f, want %d and %.2f", i, s.ID, s.Start, i, want)
+		}
+	}
+	// What is not heard again is left; a pause between two timestamps is none of it.
+	m = &script{outputs: []Output{said(0.0, " one two", 4.0, 9.0, " five six", 14.8)}, speech: voiced(0, 3.8, 5, 8.5, 9.2, 15)}
+	if res := chunk(t, m, models.Request{PCM: seconds(15)}); texts(res.Segments) != "one two|five six" || len(m.asked) != 3 {
+		t.Errorf("segments %q in %d runs, want one two|five six in 3", texts(res.Segments), len(m.asked))
+	}
+	m = &script{outputs: []Output{said(0.0, " one two", 4.0, 9.0, " five six", 14.8)}, speech: voiced(0, 4.8, 8.5, 15)}
+	if chunk(t, m, models.Request{PCM: seconds(15)}); len(m.asked) != 1 {
+		t.Errorf("%d runs, want 1: nobody speaks between the timestamps", len(m.asked))
+	}
+}
+
 func TestDoubtfulDecodeIsRepeatedAtFullLength(t *testing.T) {
 	loop := " I said it again and again my friend."
 	cases := map[string]Output{

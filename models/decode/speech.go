@@ -23,6 +23,9 @@ const (
 	leftOverSlack = speechPad + rate*3/10
 	// minLeftOver is the least speech worth another run of the model: 0.4 s, a short word.
 	minLeftOver = rate * 4 / 10
+	// minHole is the least speech before a timestamp and after the one before it that is worth another run: 1 s, more than a slip
+	// of the two.
+	minHole = rate
 	// minStep is the least progress of a window that lets the next one start at its last timestamp.
 	minStep = rate / 2
 )
@@ -81,6 +84,32 @@ func (d *decoder) speechIn(from, to int) int {
 		n += max(0, min(s.end, to)-max(s.start, from))
 	}
 	return n
+}
+
+// holes are the stretches before pieces, and between them, in which the VAD hears speech and the model says that there is none.
+// The pieces' window starts at sample from.
+func (d *decoder) holes(pieces []piece, from int) []span {
+	var hs []span
+	end := from
+	for _, p := range pieces {
+		start := from + int(p.start*rate)
+		if h := d.clip(end, start); h.end-h.start >= minHole && d.speechIn(end+leftOverSlack, start-leftOverSlack) >= minHole {
+			hs = append(hs, h)
+		}
+		end = from + int(p.end*rate)
+	}
+	return hs
+}
+
+// clip is [from, to) without the silence at its ends.
+func (d *decoder) clip(from, to int) span {
+	first, last := to, from
+	for _, s := range d.speech {
+		if s.end > from && s.start < to {
+			first, last = min(first, max(s.start, from)), max(last, min(s.end, to))
+		}
+	}
+	return span{first, last}
 }
 
 // skipSilence is the first sample of speech at or after pos, or the chunk's end.
