@@ -36,7 +36,7 @@ func (p Policy) Check(address string) error {
 		return bad("the webhook is no address: give one such as https://example.com/steno")
 	}
 	switch {
-	case u.Scheme != "https" && !(p.HTTP && u.Scheme == "http"):
+	case u.Scheme != "https" && (u.Scheme != "http" || !p.HTTP):
 		return bad("the webhook's scheme is %q: use https", u.Scheme)
 	case u.User != nil:
 		return bad("the webhook's address holds a password: check the signature instead")
@@ -81,7 +81,7 @@ func (p Policy) allows(a netip.Addr) bool {
 	return true
 }
 
-// public6 is all of IPv6 that is given out. Outside it lie, besides what net/netip knows, the prefixes of NAT64 and site-local ones.
+// public6 is all of IPv6 that is given out. Outside it lie, besides what net/netip knows, those of NAT64 and site-local ones.
 var public6 = netip.MustParsePrefix("2000::/3")
 
 // special are networks of the IANA registries of special purpose that net/netip takes for public.

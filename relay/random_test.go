@@ -230,7 +230,7 @@ func (c *chaos) any() (job.ID, bool) {
 func (c *chaos) startRelay() {
 	cfg := c.config()
 	cfg.Store, cfg.Queue, cfg.RetryCap = flaky{c.s, c.line}, c.line, 200*time.Millisecond
-	r, stop := c.rig.relay(cfg)
+	r, stop := c.relay(cfg)
 	c.relays, c.live = append(c.relays, stop), append(c.live, r)
 }
 
@@ -252,7 +252,7 @@ func (c *chaos) startWorker() {
 }
 
 func (c *chaos) verify() {
-	counts := map[job.State]int{}
+	counts, begun := map[job.State]int{}, time.Now()
 	for _, id := range c.tasks {
 		if c.deleted[id] {
 			continue
@@ -260,6 +260,12 @@ func (c *chaos) verify() {
 		var task store.Task
 		c.eventually(fmt.Sprintf("task %s ends", id), func() bool {
 			task = must(c.s.AnyTask(c.Context(), id))(c.T)
+			if time.Since(begun) > 25*time.Second {
+				s, err := c.q.Status(c.Context(), id)
+				depth, _ := c.q.Depth(c.Context())
+				c.Logf("task %+v, job %+v, %v, depth %+v", task, s, err, depth)
+				time.Sleep(time.Second)
+			}
 			return task.Status.Terminal()
 		})
 		c.ends.check(c.T, c.s, id)

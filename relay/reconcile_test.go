@@ -98,7 +98,7 @@ func (l *lostCancel) WatchAll(ctx context.Context) (<-chan relay.Status, error) 
 	return blind{l.jobs}.WatchAll(ctx)
 }
 
-func (l *lostCancel) Cancel(ctx context.Context, id job.ID) error { return l.jobs.Forget(ctx, id) }
+func (l *lostCancel) Cancel(ctx context.Context, id job.ID) error { return l.Forget(ctx, id) }
 
 // The numbers of a job whose record was lost begin anew, below those that were recorded. Its end counts all the same.
 func TestReconcileNumbersBeginAnew(t *testing.T) {

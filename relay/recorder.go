@@ -10,7 +10,6 @@ import (
 	"steno/internal/failpoint"
 	"steno/job"
 	"steno/store"
-	"steno/transcript"
 )
 
 // recorder writes what the queue reports into the record.
@@ -86,7 +85,7 @@ func (r *recorder) work(ctx context.Context) {
 	}
 }
 
-// record applies a status to the record; tries is how often that has failed. The effect is empty where there was nothing to apply.
+// record applies a status to the record; tries is how often that has failed. The effect is empty where nothing was to be applied.
 func (r *recorder) record(ctx context.Context, s Status, tries int) (store.Effect, error) {
 	ctx, cancel := context.WithTimeout(ctx, recordTimeout)
 	defer cancel()
@@ -140,10 +139,10 @@ func (r *recorder) update(ctx context.Context, s Status, tries int) (store.Updat
 	if u.State != job.Done {
 		return u, nil
 	}
-	t, err := r.result(ctx, s.Job.ID, tries)
-	if e := lost(err); e != nil {
-		u.State, u.Error = job.Failed, e
-		return u, nil
+	t, err := r.cfg.Queue.Result(ctx, s.Job.ID)
+	if lost := lostResult(err, tries); lost != nil {
+		u.State, u.Error = job.Failed, lost
+		return u, nil //nolint:nilerr // the error is in the update
 	}
 	u.Result = &t
 	return u, err
@@ -152,36 +151,17 @@ func (r *recorder) update(ctx context.Context, s Status, tries int) (store.Updat
 // maxResultTries is how often a result that cannot be read is asked for: with the pauses, for half a minute.
 const maxResultTries = 5
 
-// errResultLost marks the error of a result that will never be had.
-type errResultLost struct{ why *job.Error }
-
-func (e errResultLost) Error() string { return e.why.Error() }
-func (e errResultLost) Unwrap() error { return e.why }
-
-// lost returns the error with which a task ends whose result will never be had, or nil.
-func lost(err error) *job.Error {
-	var e errResultLost
-	if errors.As(err, &e) {
-		return e.why
-	}
-	return nil
-}
-
-// result fetches a transcript, and gives up for good where there is none, or where it is damaged.
-func (r *recorder) result(ctx context.Context, id job.ID, tries int) (transcript.Transcript, error) {
-	t, err := r.cfg.Queue.Result(ctx, id)
-	if err == nil || ctx.Err() != nil || codeOf(err) == codeNotFound {
-		return t, err
-	}
+// lostResult returns the error with which a task ends whose transcript will never be had, or nil where it may be had yet.
+func lostResult(err error, tries int) *job.Error {
 	e := job.AsError(err)
 	switch {
+	case e == nil, e.Code == codeNotFound, errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 	case e.Code == codeResultGone:
-		return t, errResultLost{e}
+		return e
 	case (e.Class == job.Internal || e.Class == job.Input) && tries+1 >= maxResultTries:
-		return t, errResultLost{job.Errorf(job.Internal, "RESULT_DAMAGED",
-			"the transcript cannot be read: create the task again (%w)", err)}
+		return job.Errorf(job.Internal, "RESULT_DAMAGED", "the transcript cannot be read: create the task again (%w)", err)
 	}
-	return t, err
+	return nil
 }
 
 // apply writes an update and tells those who show it.
@@ -210,8 +190,8 @@ func (r *recorder) apply(ctx context.Context, user string, u store.Update) (stor
 // last is a version above all others.
 const last = math.MaxInt64
 
-// end gives a task a terminal state that the queue does not know: it does not have the job, or will not take it. That the task has
-// ended, or is not there, is no error.
+// end gives a task a terminal state that the queue does not know: it does not have the job, or will not take it. That the task
+// has ended, or is not there, is no error.
 func (r *recorder) end(ctx context.Context, id job.ID, s job.State, why *job.Error) error {
 	t, err := r.cfg.Store.AnyTask(ctx, id)
 	if errors.Is(err, store.ErrNotFound) {

@@ -164,8 +164,8 @@ func New(cfg Config) *Relay {
 	}
 }
 
-// Run works until ctx ends, and returns nil when all has stopped, at most stopGrace later. While the database or the queue is away
-// it tries again, ever more slowly. Call it once.
+// Run works until ctx ends, and returns nil when all has stopped, within seconds. While the database or the queue is away it
+// tries again, ever more slowly. Call it once.
 func (r *Relay) Run(ctx context.Context) error {
 	var all sync.WaitGroup
 	for _, loop := range []func(context.Context){r.publisher.run, r.webhooks.run, r.recorder.run, r.reconciler.run} {

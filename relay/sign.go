@@ -14,8 +14,8 @@ import (
 // SignatureHeader names the header that Sign makes.
 const SignatureHeader = "Steno-Signature"
 
-// Sign makes the value of SignatureHeader: t=<Unix seconds>,v1=<hex of HMAC-SHA256 over "<t>.<body>">. The time is signed with the
-// body, so that a call that somebody has recorded cannot be played again later.
+// Sign makes the value of SignatureHeader: t=<Unix seconds>,v1=<hex of HMAC-SHA256 over "<t>.<body>">. The time is signed with
+// the body, so that a call that somebody has recorded cannot be played again later.
 func Sign(secret []byte, t time.Time, body []byte) string {
 	return fmt.Sprintf("t=%d,v1=%s", t.Unix(), mac(secret, strconv.FormatInt(t.Unix(), 10), body))
 }
@@ -55,8 +55,8 @@ func Verify(secret []byte, header string, body []byte, now time.Time, tolerance 
 	return nil
 }
 
-// UserSecret derives a user's key from the one of the configuration: who has one cannot make another's. It is 64 hex digits, to be
-// used as they are.
+// UserSecret derives a user's key from the one of the configuration: who has one cannot make another's. It is 64 hex digits, to
+// be used as they are.
 func UserSecret(master []byte, user string) []byte {
 	h := hmac.New(sha256.New, master)
 	_, _ = h.Write([]byte("steno webhook " + user)) // a hash takes all

@@ -52,7 +52,7 @@ func (c WebhookConfig) pause(tries int) time.Duration {
 type Event struct {
 	// Type is "transcription.done", "transcription.failed" or "transcription.cancelled".
 	Type string `json:"type"`
-	// Delivery is the same in all calls for one event, also in the header Steno-Delivery: a receiver that has seen it before drops it.
+	// Delivery is the same in all calls for one event, and stands in the header Steno-Delivery: by it receivers drop repetitions.
 	Delivery string     `json:"delivery"`
 	Task     job.ID     `json:"task_id"`
 	Status   job.State  `json:"status"`
