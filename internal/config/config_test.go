@@ -39,7 +39,7 @@ func TestDefaults(t *testing.T) {
 		Data: data, Models: filepath.Join(data, "models"), Model: "base", FFmpeg: "ffmpeg", FFprobe: "ffprobe",
 		Listen: "127.0.0.1:0", Jobs: 4, PoolModels: 2, PoolIdle: 10 * time.Minute,
 		MaxDuration: 24 * time.Hour, MaxUpload: 2 << 30, Admin: "127.0.0.1:9464",
-		LogLevel: "info", LogFormat: "text", User: "admin",
+		Kernels: "auto", LogLevel: "info", LogFormat: "text", User: "admin",
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
