@@ -129,8 +129,8 @@ func (p *Plan) silence(want Want) error {
 	switch want.Silence {
 	case "":
 		p.RemoveSilence = true
-		p.choose("silence", "remove", "2 s and more below -50 dBFS are not transcribed, unless a faint voice stands out of them; their place on the "+
-			"timeline is kept")
+		p.choose("silence", "remove", "2 s and more below -50 dBFS are not transcribed, unless a faint voice stands out of them; "+
+			"their place on the timeline is kept")
 	case "remove", "keep":
 		p.RemoveSilence = want.Silence == "remove"
 		p.choose("silence", want.Silence, "asked for")
