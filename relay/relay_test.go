@@ -223,6 +223,18 @@ func TestAllRelaysTellOfChanges(t *testing.T) {
 			r.eventually("it is told by all", func() bool { _, n := seen[i].of(id); return n > 0 })
 		}
 	}
+	// One that comes when all is recorded may serve what it was shown before: it is told, too.
+	last := r.create().ID
+	r.done(last)
+	r.eventually("the queue knows that it is recorded", func() bool {
+		s, err := r.q.Status(t.Context(), last)
+		return err == nil && !s.Recorded.IsZero()
+	})
+	var late changes
+	cfg := r.config()
+	cfg.OnChange = late.note
+	r.relay(cfg)
+	r.eventually("it is told", func() bool { _, n := late.of(last); return n > 0 })
 }
 
 // What was done while no relay ran is recorded by the next one.
