@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"strings"
 	"testing"
 	"time"
 
@@ -293,65 +292,4 @@ func TestChunks(t *testing.T) {
 	if err != nil || info.State.Msgs != 0 {
 		t.Errorf("%d values are left, %v", info.State.Msgs, err)
 	}
-}
-
-// A message that JetStream holds, and does not deliver any more, is replaced; one that waits for its turn is not.
-func TestReconcileForgottenMessage(t *testing.T) {
-	t.Parallel()
-	q := newQueue(t, func(c *Config) { c.Grace = 50 * time.Millisecond })
-	j := submit(t, q, 10)
-	stop := work(t, q, WorkerConfig{AckWait: time.Hour, NoMaintenance: true}, func(context.Context, *Delivery) (transcript.Transcript, error) {
-		return transcript.Transcript{}, job.Errorf(job.Transient, "AWAY", "away")
-	})
-	eventually(t, "the first try has failed", func() bool {
-		s, err := q.Status(t.Context(), j.ID)
-		return err == nil && s.State == job.Queued && s.Claims == 1
-	})
-	if err := stop(); err != nil {
-		t.Fatal(err)
-	}
-	later := job.Job{ID: job.NewID(), FileName: "talk.mp3", Source: j.Source}
-	if err := q.Submit(t.Context(), later); err != nil {
-		t.Fatal(err)
-	}
-	// Take the message away from all, as a fault of the server would: given out, and due in an hour.
-	c, err := q.jobs.Consumer(t.Context(), "any-normal")
-	if err != nil {
-		t.Fatal(err)
-	}
-	take := func(want job.ID) {
-		t.Helper()
-		eventually(t, "the message comes", func() bool {
-			batch, err := c.FetchNoWait(1)
-			if err != nil {
-				t.Fatal(err)
-			}
-			m, ok := <-batch.Messages()
-			return ok && strings.HasSuffix(m.Subject(), string(want))
-		})
-	}
-	take(later.ID)
-	if err := q.Cancel(t.Context(), later.ID); err != nil {
-		t.Fatal(err)
-	}
-	take(j.ID) // after its pause of 5 s
-	other := job.Job{ID: job.NewID(), FileName: "talk.mp3", Source: j.Source}
-	if err := q.Submit(t.Context(), other); err != nil {
-		t.Fatal(err)
-	}
-	time.Sleep(600 * time.Millisecond)
-	if rep, err := q.Reconcile(t.Context()); err != nil || rep.Renewed != 0 {
-		t.Fatalf("renewed while another message had its turn before: %+v, %v", rep, err)
-	}
-	take(other.ID)
-	if err := q.Cancel(t.Context(), other.ID); err != nil {
-		t.Fatal(err)
-	}
-	rep, err := q.Reconcile(t.Context())
-	if err != nil || rep.Renewed != 1 {
-		t.Fatalf("%+v, %v", rep, err)
-	}
-	work(t, q, quick(), echo)
-	await(t, q, j.ID, job.Done)
-	drained(t, q)
 }
