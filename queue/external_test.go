@@ -80,6 +80,7 @@ func TestWatchAllSurvivesTheBroker(t *testing.T) {
 	q, other := open(t, server), open(t, server)
 	last, stop := follow(t, q)
 	work(t, other, quick(), echo)
+	await(t, other, submit(t, other, 10).ID, job.Done) // a worker that cannot begin gives up
 	var ids []job.ID
 	for range 3 {
 		for range 3 {

@@ -176,10 +176,12 @@ func (r *rig) background(f func(context.Context)) (stop func()) {
 // work runs a worker.
 func (r *rig) work(q *queue.Queue, h queue.Handler) (stop func()) {
 	return r.background(func(ctx context.Context) {
-		_ = q.Work(ctx, queue.WorkerConfig{
-			Name: "w", Slots: 4, AckWait: 2 * time.Second, RetryBase: 20 * time.Millisecond, RetryCap: 100 * time.Millisecond,
-			PollEvery: 50 * time.Millisecond, DrainTimeout: 2 * time.Second, NoMaintenance: true,
-		}, h)
+		for ctx.Err() == nil { // a worker that cannot begin, for the broker is away, gives up
+			_ = q.Work(ctx, queue.WorkerConfig{
+				Name: "w", Slots: 4, AckWait: 2 * time.Second, RetryBase: 20 * time.Millisecond, RetryCap: 100 * time.Millisecond,
+				PollEvery: 50 * time.Millisecond, DrainTimeout: 2 * time.Second, NoMaintenance: true,
+			}, h)
+		}
 	})
 }
 

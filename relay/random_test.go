@@ -252,7 +252,7 @@ func (c *chaos) startWorker() {
 }
 
 func (c *chaos) verify() {
-	counts, begun := map[job.State]int{}, time.Now()
+	counts := map[job.State]int{}
 	for _, id := range c.tasks {
 		if c.deleted[id] {
 			continue
@@ -260,12 +260,6 @@ func (c *chaos) verify() {
 		var task store.Task
 		c.eventually(fmt.Sprintf("task %s ends", id), func() bool {
 			task = must(c.s.AnyTask(c.Context(), id))(c.T)
-			if time.Since(begun) > 25*time.Second {
-				s, err := c.q.Status(c.Context(), id)
-				depth, _ := c.q.Depth(c.Context())
-				c.Logf("task %+v, job %+v, %v, depth %+v", task, s, err, depth)
-				time.Sleep(time.Second)
-			}
 			return task.Status.Terminal()
 		})
 		c.ends.check(c.T, c.s, id)
