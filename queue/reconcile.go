@@ -127,8 +127,8 @@ func (r *record) forgotten(now time.Time, margin time.Duration) bool {
 	return !r.State.Terminal() && r.Lease == nil && now.Sub(r.RetryAt) > margin
 }
 
-// stuck returns the jobs whose messages JetStream will not deliver any more: they are in the stream, and their consumer counts them
-// as acknowledged. Below the floor of a healthy consumer there are no messages, so this asks for one message of each.
+// stuck returns the jobs whose messages JetStream will not deliver any more: they are in the stream, and their consumer counts
+// them as acknowledged. Below the floor of a healthy consumer there are no messages, so this asks for one message of each.
 func (q *Queue) stuck(ctx context.Context) (map[string]bool, error) {
 	floors := map[string]uint64{} // by the subjects that the consumer delivers
 	list := q.jobs.ListConsumers(ctx)
@@ -157,8 +157,8 @@ func (q *Queue) stuck(ctx context.Context) (map[string]bool, error) {
 }
 
 // renew puts a new message in place of one that is stuck. It is safe in any case: whoever has the old message finds the record as
-// it is. In 3 of 38 long runs of the relay's random test, which restarts nats-server 2.15.2 in place every second or so, a consumer
-// had lost what it had out for another try: nothing pending, and its floor of acknowledgements above a message that was there.
+// it is. In 3 of 38 long runs of the relay's random test, which restarts nats-server 2.15.2 in place now and then, a consumer had
+// lost what it had out for another try: nothing pending, and its floor of acknowledgements above a message that was there.
 func (q *Queue) renew(ctx context.Context, r record, rep *Report) error {
 	q.cfg.Log.Warn("message is not delivered any more: publishing it again", "job", r.Job.ID)
 	if err := q.unpublish(ctx, r); err != nil {
