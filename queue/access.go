@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -64,7 +65,8 @@ func (f follower) Dial(network, _ string) (net.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read queue address in %s: %w", accessFile, err)
 	}
-	return net.DialTimeout(network, u.Host, 2*time.Second)
+	dialer := net.Dialer{Timeout: 2 * time.Second}
+	return dialer.DialContext(context.Background(), network, u.Host) // nats.CustomDialer knows no context
 }
 
 func (f follower) token() string {

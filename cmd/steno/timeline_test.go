@@ -14,7 +14,7 @@ import (
 	"slices"
 	"testing"
 
-	peer "github.com/ggerganov/whisper.cpp/bindings/go/pkg/whisper"
+	peer "github.com/ggerganov/whisper.cpp/bindings/go/pkg/whisper" //nolint:depguard // the control: no code of ours
 
 	"steno/bench"
 	"steno/internal/config"

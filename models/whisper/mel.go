@@ -50,7 +50,9 @@ func (m melFilters) spectrogram(buf, samples []float32, frames int) []float32 {
 		buf = make([]float32, n)
 	}
 	buf = buf[:n]
-	C.steno_mel((*C.float)(unsafe.Pointer(unsafe.SliceData(buf))), C.int(frames), (*C.float)(unsafe.Pointer(unsafe.SliceData(samples))),
-		C.int(len(samples)), (*C.float)(unsafe.Pointer(unsafe.SliceData(m.weights))), C.int(m.bands))
+	C.steno_mel(floats(buf), C.int(frames), floats(samples), C.int(len(samples)), floats(m.weights), C.int(m.bands))
 	return buf
 }
+
+// floats is where x lies. C may read it only during the call that it is handed to.
+func floats(x []float32) *C.float { return (*C.float)(unsafe.Pointer(unsafe.SliceData(x))) }

@@ -111,8 +111,7 @@ func wholeFrames(n int) int { return 1 + (n-C.MEL_FRAME/2)/C.MEL_STEP }
 // hear gives the state the spectrogram of samples, with silence after them up to frames.
 func (s *state) hear(samples []float32, frames int) error {
 	s.mel = s.m.mel.spectrogram(s.mel, samples, frames)
-	rc := C.whisper_set_mel_with_state(s.m.ctx, s.c, (*C.float)(unsafe.Pointer(unsafe.SliceData(s.mel))), C.int(frames), C.int(s.m.mel.bands))
-	if rc != 0 {
+	if rc := C.whisper_set_mel_with_state(s.m.ctx, s.c, floats(s.mel), C.int(frames), C.int(s.m.mel.bands)); rc != 0 {
 		return fmt.Errorf("hand over the spectrogram: code %d", int(rc))
 	}
 	return nil
@@ -164,7 +163,7 @@ func (s *state) Detect(ctx context.Context, samples []float32, threads int) (str
 
 // Speech implements decode.Model.
 func (s *state) Speech(samples []float32) ([]float32, error) {
-	if !bool(C.whisper_vad_detect_speech(s.vad, (*C.float)(unsafe.Pointer(unsafe.SliceData(samples))), C.int(len(samples)))) {
+	if !bool(C.whisper_vad_detect_speech(s.vad, floats(samples), C.int(len(samples)))) {
 		return nil, errors.New("the voice activity model failed")
 	}
 	n := int(C.whisper_vad_n_probs(s.vad))
