@@ -40,7 +40,7 @@ cpu() {
 }
 
 key() {
-    { echo "$content" "$engine" "${options[@]}" "${headers[*]}"; c++ --version; cmake --version; cpu; } 2>/dev/null | sha256sum | cut -c1-16
+    { echo "$content" "$engine" "${options[@]}" "${headers[*]}" "$(without_amx)"; c++ --version; cmake --version; cpu; } 2>/dev/null | sha256sum | cut -c1-16
 }
 
 from_tag() {
@@ -77,11 +77,22 @@ fetch() {
     die "whisper.cpp $version could not be fetched: check the network, or unpack the tag's tree into $src, and run make again."
 }
 
+# ggml's AMX kernels end the process (SIGILL) where GCC 12 has built them: it drops the stores to the tile configuration, of which
+# _tile_loadconfig names only the first 8 bytes as read. Without AMX the same CPU uses AVX-512.
+without_amx() {
+    local flags="-mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
+    # shellcheck disable=SC2086 # three words
+    if c++ $flags -E -x c++ /dev/null >/dev/null 2>&1; then
+        echo "$flags"
+    fi
+}
+
 # Git of this repository must not find its way into the build information of another.
 configure() {
-    local map="-ffile-prefix-map=$src=."
+    local flags
+    flags="-ffile-prefix-map=$src=. $(without_amx)"
     GIT_CEILING_DIRECTORIES=$engine cmake -S "$src" -B "$obj" "${options[@]}" \
-        -DCMAKE_C_FLAGS="$map" -DCMAKE_CXX_FLAGS="$map" >"$engine/build.log" 2>&1
+        -DCMAKE_C_FLAGS="$flags" -DCMAKE_CXX_FLAGS="$flags" >"$engine/build.log" 2>&1
 }
 
 compile() { GIT_CEILING_DIRECTORIES=$engine cmake --build "$obj" -j "$(nproc)" --target "$@" >>"$engine/build.log" 2>&1; }

@@ -4,7 +4,10 @@ package acceptance
 
 import (
 	"bytes"
+	"fmt"
 	"regexp"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -30,10 +33,15 @@ func TestTwiceAsFastAsWhisperCLI(t *testing.T) {
 		quietWall   []float64 // of those that nobody disturbed
 		quietCPU    []float64
 	}
+	threads := min(4, runtime.NumCPU()) // what it chooses by itself
+	half := max(1, threads/2)
 	peers := []*peer{
-		{name: "f16, 4 threads (its defaults)", model: "base", args: []string{"-t", "4"}},
-		{name: "q8_0, 4 threads", model: "base-q8_0", args: []string{"-t", "4"}},
-		{name: "f16, 2 threads by 2 processors", model: "base", args: []string{"-t", "2", "-p", "2"}},
+		{name: fmt.Sprintf("f16, %d threads (its defaults)", threads), model: "base", args: []string{"-t", strconv.Itoa(threads)}},
+		{name: fmt.Sprintf("q8_0, %d threads", threads), model: "base-q8_0", args: []string{"-t", strconv.Itoa(threads)}},
+		{
+			name: fmt.Sprintf("f16, %d threads by 2 processors", half), model: "base",
+			args: []string{"-t", strconv.Itoa(half), "-p", "2"},
+		},
 	}
 	for i := range pairs {
 		for _, p := range peers {
