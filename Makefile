@@ -35,7 +35,7 @@ test: build models samples ## run all tests with the real engine and the race de
 
 acceptance: build models samples peer ## measure what is promised: times, memory, preparation, speed (wants a quiet machine)
 	@scripts/tools.sh espeak-ng
-	@failed=0; export STENO_ACCEPTANCE=1 $(if $(CORPUS),STENO_CORPUS=$(CORPUS)); $(CGO); \
+	@failed=0; export ACCEPTANCE=1 $(if $(CORPUS),STENO_CORPUS=$(CORPUS)); $(CGO); \
 		go test -count=1 -v -timeout 20m -run 'TestTimeline$$|TestEngineKilled|TestUpKilled|TestShortJob' ./cmd/steno || failed=1; \
 		go test -count=1 -v -timeout 60m -tags acceptance ./internal/acceptance || failed=1; \
 		exit $$failed

@@ -15,10 +15,10 @@ import (
 
 // TestShortJobBehindALongOne measures what a job of 11 s of audio takes on the idle node, and behind a job of half an hour that
 // has every decode slot. The promise is three times as long at most, in the median; 0.9 to 1.5 times is what
-// was measured. With STENO_ACCEPTANCE=1 it is the base model, behind two hours.
+// was measured. With ACCEPTANCE=1 it is the base model, behind two hours.
 func TestShortJobBehindALongOne(t *testing.T) {
 	model, samples, length := small, 5, 30*time.Minute
-	if os.Getenv("STENO_ACCEPTANCE") != "" {
+	if os.Getenv("ACCEPTANCE") != "" {
 		model, samples, length = "base", 15, 2*time.Hour
 	}
 	testmedia.Model(t, model+"-q8_0")

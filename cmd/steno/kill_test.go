@@ -48,11 +48,11 @@ func sameWords(t *testing.T, got, want transcript.Transcript) {
 // computed once more, and the transcript is the same as without. A kill comes when a chunk has come through since the last
 // one, for a chunk that dies three times is poison.
 //
-// There are 3 kills by default, and 10 with STENO_ACCEPTANCE=1. Then the pool's breaker joins in, which lets a model rest for a
+// There are 3 kills by default, and 10 with ACCEPTANCE=1. Then the pool's breaker joins in, which lets a model rest for a
 // minute after 5 deaths: the job goes back to the queue meanwhile, without having spent an attempt.
 func TestEngineKilled(t *testing.T) {
 	kills, length := 3, 3*time.Minute
-	if os.Getenv("STENO_ACCEPTANCE") != "" {
+	if os.Getenv("ACCEPTANCE") != "" {
 		kills, length = 10, 10*time.Minute
 	}
 	const patience = 3 * time.Minute // more than the model's rest and the job's pause after it

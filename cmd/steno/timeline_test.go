@@ -59,7 +59,7 @@ func testMachine(t *testing.T, settings map[string]string) *machine {
 // all formats and 10 minutes; by default it is 4 minutes of mp3.
 func TestTimeline(t *testing.T) {
 	formats, seconds := []string{"mp3"}, 240.0
-	if os.Getenv("STENO_ACCEPTANCE") != "" {
+	if os.Getenv("ACCEPTANCE") != "" {
 		formats, seconds = []string{"mp3", "m4a", "opus", "flac", "wav"}, 600
 	}
 	m := testMachine(t, nil)
