@@ -74,9 +74,13 @@ func (q *Queue) fetchAudio(ctx context.Context, s job.Source, dst io.Writer) err
 	if s.Object == "" {
 		return job.Errorf(job.Input, "NO_SOURCE", "the job names no audio in the store: read it from its path")
 	}
-	err := q.audio.fetch(ctx, s.Object, dst)
+	return audioError("fetch the audio", q.audio.fetch(ctx, s.Object, dst))
+}
+
+// audioError turns an error of reading an object into one for users.
+func audioError(doing string, err error) error {
 	if errors.Is(err, jetstream.ErrObjectNotFound) || errors.Is(err, jetstream.ErrMsgNotFound) {
 		return audioMissing()
 	}
-	return unreachable("fetch the audio", err)
+	return unreachable(doing, err)
 }

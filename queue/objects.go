@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -40,6 +42,19 @@ func openObjects(ctx context.Context, js jetstream.JetStream, bucket string) (*o
 }
 
 func chunkSubject(bucket, nuid string) string { return "$O." + bucket + ".C." + nuid }
+
+// chunkID is the message id of an object's nth chunk, from 1.
+func chunkID(nuid string, n uint32) string { return fmt.Sprintf("%s.%d", nuid, n) }
+
+// chunkNumber is n of chunkID, 0 where another tool has stored the chunk.
+func chunkNumber(nuid, id string) int64 {
+	digits, ours := strings.CutPrefix(id, nuid+".")
+	n, err := strconv.ParseUint(digits, 10, 32)
+	if !ours || err != nil {
+		return 0
+	}
+	return int64(n)
+}
 
 func metaSubject(bucket, name string) string {
 	return "$O." + bucket + ".M." + base64.URLEncoding.EncodeToString([]byte(name))
@@ -106,7 +121,7 @@ func (o *objects) send(ctx context.Context, subject string, n uint32, nuid strin
 	m := nats.NewMsg(subject)
 	m.Data = data
 	return patiently(ctx, func() error {
-		if _, err := o.js.PublishMsg(ctx, m, jetstream.WithMsgID(fmt.Sprintf("%s.%d", nuid, n))); err != nil {
+		if _, err := o.js.PublishMsg(ctx, m, jetstream.WithMsgID(chunkID(nuid, n))); err != nil {
 			return fmt.Errorf("store chunk of object: %w", err)
 		}
 		return nil
@@ -122,11 +137,7 @@ func (o *objects) fetch(ctx context.Context, name string, dst io.Writer) error {
 	sum := sha256.New()
 	next := uint64(1)
 	for range info.Chunks {
-		var m *jetstream.RawStreamMsg
-		err := patiently(ctx, func() (err error) {
-			m, err = o.stream.GetMsg(ctx, next, jetstream.WithGetMsgSubject(chunkSubject(o.bucket, info.NUID)))
-			return err
-		})
+		m, err := o.chunk(ctx, info.NUID, next)
 		if err != nil {
 			return fmt.Errorf("read object %s: %w", name, err)
 		}
@@ -140,6 +151,15 @@ func (o *objects) fetch(ctx context.Context, name string, dst io.Writer) error {
 		return fmt.Errorf("read object %s: %w", name, jetstream.ErrDigestMismatch)
 	}
 	return nil
+}
+
+// chunk reads the first of an object's chunks whose sequence is seq or greater.
+func (o *objects) chunk(ctx context.Context, nuid string, seq uint64) (m *jetstream.RawStreamMsg, err error) {
+	err = patiently(ctx, func() (err error) {
+		m, err = o.stream.GetMsg(ctx, seq, jetstream.WithGetMsgSubject(chunkSubject(o.bucket, nuid)))
+		return err
+	})
+	return m, err
 }
 
 // patiently calls fn again, a few times, where the broker does not answer: a restart must not cost an upload.
