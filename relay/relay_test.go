@@ -161,7 +161,10 @@ func TestDelete(t *testing.T) {
 		if err := r.s.DeleteTask(t.Context(), r.user.ID, task.ID); err != nil {
 			t.Fatal(err)
 		}
-		freed := must(r.s.DeleteFile(t.Context(), r.user.ID, r.file.ID))(t)
+		freed, _, err := r.s.DeleteFile(t.Context(), r.user.ID, r.file.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
 		rel.Notify()
 		r.settled()
 		if _, err := r.q.Status(t.Context(), task.ID); !errors.Is(err, queue.ErrNotFound) {

@@ -111,10 +111,10 @@ func (c session) file(ctx context.Context, user, id string) (File, error) {
 	return f, err
 }
 
-// DeleteFile removes one of the user's files; its ended tasks stay in the history. Where it was the last that named its
-// object, the object is freed: its key is returned, and the command to purge it is in the outbox, so the caller needs to do
-// nothing. Codes: FILE_NOT_FOUND; FILE_IN_USE for a file with open tasks, which wraps ErrConflict.
-func (s *Store) DeleteFile(ctx context.Context, user, id string) (freed string, err error) {
+// DeleteFile removes one of the user's files; its ended tasks stay in the history, name it no more, and are returned. Where it was
+// the last that named its object, the object is freed: its key is returned, and the command to purge it is in the outbox, so the
+// caller needs to do nothing. Codes: FILE_NOT_FOUND; FILE_IN_USE for a file with open tasks, which wraps ErrConflict.
+func (s *Store) DeleteFile(ctx context.Context, user, id string) (freed string, tasks []job.ID, err error) {
 	err = s.tx(ctx, func(c session) error {
 		if there, err := exists(ctx, c, lockFile, id, user); err != nil {
 			return err
@@ -130,6 +130,9 @@ func (s *Store) DeleteFile(ctx context.Context, user, id string) (freed string, 
 		} else if used {
 			return conflict("FILE_IN_USE", "file %s has tasks that have not ended: cancel them first, or wait", id)
 		}
+		if tasks, err = all(ctx, c, scanID, tasksOfFile, id); err != nil {
+			return err
+		}
 		if _, err := c.exec(ctx, deleteFile, id); err != nil {
 			return err
 		}
@@ -137,9 +140,15 @@ func (s *Store) DeleteFile(ctx context.Context, user, id string) (freed string, 
 		return err
 	})
 	if err != nil {
-		return "", forUser(ctx, "delete the file", err)
+		return "", nil, forUser(ctx, "delete the file", err)
 	}
-	return freed, nil
+	return freed, tasks, nil
+}
+
+func scanID(row scanner) (job.ID, error) {
+	var id job.ID
+	err := row.Scan(&id)
+	return id, err
 }
 
 // freeObject forgets the content of a file that was deleted, if no other file names it.

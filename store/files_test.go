@@ -55,16 +55,16 @@ func testSharedObject(t *testing.T, e engine) {
 		t.Errorf("hers %+v", hers)
 	}
 	for _, file := range []File{mine, again} {
-		if freed := must(f.DeleteFile(ctx, f.user.ID, file.ID))(t); freed != "" {
+		if freed, _, err := f.DeleteFile(ctx, f.user.ID, file.ID); err != nil || freed != "" {
 			t.Errorf("freed %s too early", freed)
 		}
 	}
-	_, err := f.DeleteFile(ctx, f.user.ID, mine.ID)
+	_, _, err := f.DeleteFile(ctx, f.user.ID, mine.ID)
 	wantCode(t, err, job.Input, "FILE_NOT_FOUND")
 	if commands := f.outbox(); len(commands) != 0 {
 		t.Errorf("commands %+v", commands)
 	}
-	if freed := must(f.DeleteFile(ctx, eve.ID, hers.ID))(t); freed != mine.Object {
+	if freed, _, err := f.DeleteFile(ctx, eve.ID, hers.ID); err != nil || freed != mine.Object {
 		t.Errorf("freed %q, want %q", freed, mine.Object)
 	}
 	commands := f.outbox()
@@ -77,7 +77,11 @@ func testSharedObject(t *testing.T, e engine) {
 // Content that comes back before its deletion has begun stays; while it goes on, the upload has to wait.
 func testObjectUnderDeletion(t *testing.T, e engine) {
 	f, ctx := open(t, e), t.Context()
-	drop := func(file File) { must(f.DeleteFile(ctx, f.user.ID, file.ID))(t) }
+	drop := func(file File) {
+		if _, _, err := f.DeleteFile(ctx, f.user.ID, file.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
 	drop(f.addFile(f.user, "a.mp3", "a"))
 	back := f.addFile(f.user, "a.mp3", "a")
 	if commands := f.outbox(); len(commands) != 0 {
@@ -102,7 +106,7 @@ func testFilesConcurrently(t *testing.T, e engine) {
 		first := f.addFile(f.user, "x", content)
 		var all sync.WaitGroup
 		all.Go(func() {
-			if _, err := f.DeleteFile(ctx, f.user.ID, first.ID); err != nil {
+			if _, _, err := f.DeleteFile(ctx, f.user.ID, first.ID); err != nil {
 				t.Error(err)
 			}
 		})
@@ -110,7 +114,7 @@ func testFilesConcurrently(t *testing.T, e engine) {
 			all.Go(func() {
 				file, err := f.AddFile(ctx, fileOf(f.user, "y", content))
 				if err == nil && round%2 == 0 {
-					_, err = f.DeleteFile(ctx, f.user.ID, file.ID)
+					_, _, err = f.DeleteFile(ctx, f.user.ID, file.ID)
 				}
 				if err != nil {
 					t.Error(err)
@@ -134,7 +138,7 @@ func testOwnership(t *testing.T, e engine) {
 	open := f.addTask(f.user, file)
 	for name, do := range map[string]func() error{
 		"FILE_NOT_FOUND get":    func() error { _, err := f.File(ctx, eve.ID, file.ID); return err },
-		"FILE_NOT_FOUND delete": func() error { _, err := f.DeleteFile(ctx, eve.ID, file.ID); return err },
+		"FILE_NOT_FOUND delete": func() error { _, _, err := f.DeleteFile(ctx, eve.ID, file.ID); return err },
 		"FILE_NOT_FOUND use":    func() error { _, _, err := f.CreateTask(ctx, NewTask{User: eve.ID, File: file.ID}); return err },
 		"TASK_NOT_FOUND get":    func() error { _, err := f.Task(ctx, eve.ID, task.ID); return err },
 		"TASK_NOT_FOUND result": func() error { _, err := f.Result(ctx, eve.ID, task.ID); return err },

@@ -60,8 +60,9 @@ var (
 	getFile      = statement{"file.get", `
 		SELECT f.id, f.user_id, f.name, f.sha256, o.object, o.size, o.duration, o.media, f.created_at
 		FROM files f JOIN objects o ON o.sha256 = f.sha256 WHERE f.id = $1 AND f.user_id = $2`}
-	fileInUse  = statement{"file.in_use", `SELECT 1 FROM tasks WHERE file_id = $1 AND ended_at IS NULL LIMIT 1`}
-	deleteFile = statement{"file.delete", `DELETE FROM files WHERE id = $1`}
+	fileInUse   = statement{"file.in_use", `SELECT 1 FROM tasks WHERE file_id = $1 AND ended_at IS NULL LIMIT 1`}
+	tasksOfFile = statement{"file.tasks", `SELECT id FROM tasks WHERE file_id = $1`}
+	deleteFile  = statement{"file.delete", `DELETE FROM files WHERE id = $1`}
 )
 
 const taskColumns = `id, user_id, COALESCE(file_id, ''), file_name, sha256, duration, params, priority, webhook,

@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"reflect"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -80,7 +81,9 @@ func testIdempotency(t *testing.T, e engine) {
 	}
 	// The answer holds even when the file has gone since.
 	f.finish(first, "x")
-	must(f.DeleteFile(ctx, f.user.ID, file.ID))(t)
+	if _, _, err := f.DeleteFile(ctx, f.user.ID, file.ID); err != nil {
+		t.Fatal(err)
+	}
 	n.RequestHash = "h1"
 	if again, created, err := f.CreateTask(ctx, n); err != nil || created || again.ID != first.ID || again.File != "" {
 		t.Errorf("without its file: %+v, %v, %v", again, created, err)
@@ -217,15 +220,16 @@ func testDelete(t *testing.T, e engine) {
 	file := f.addFile(f.user, "talk.mp3", "talk")
 	task := f.addTask(f.user, file)
 	wantCode(t, f.DeleteTask(ctx, f.user.ID, task.ID), job.Input, "TASK_OPEN")
-	_, err := f.DeleteFile(ctx, f.user.ID, file.ID)
+	_, _, err := f.DeleteFile(ctx, f.user.ID, file.ID)
 	wantCode(t, err, job.Input, "FILE_IN_USE")
 	_, err = f.Result(ctx, f.user.ID, task.ID)
 	wantCode(t, err, job.Input, "NOT_DONE")
 
 	f.drain()
 	f.finish(task, "hello")
-	if freed := must(f.DeleteFile(ctx, f.user.ID, file.ID))(t); freed != file.Object {
-		t.Errorf("freed %q", freed)
+	freed, tasks, err := f.DeleteFile(ctx, f.user.ID, file.ID)
+	if err != nil || freed != file.Object || !slices.Equal(tasks, []job.ID{task.ID}) {
+		t.Errorf("freed %q of tasks %v: %v", freed, tasks, err)
 	}
 	if got := f.get(task); got.File != "" || got.FileName != "talk.mp3" {
 		t.Errorf("a task outlives its file: %+v", got)
