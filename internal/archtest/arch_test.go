@@ -32,6 +32,8 @@ var allowed = map[string][]string{
 	"store": {"job", "transcript"},
 	// It knows the queue by an interface of its own, so that neither the queue nor the record knows the other.
 	"relay": {"job", "transcript", "store", "internal/failpoint"},
+	// The gateway asks for what it needs of queue, audio and models by interfaces of its own.
+	"api":   {"job", "transcript", "store"},
 	"bench": {"job", "transcript", "internal/testmedia"},
 	// Tools for all.
 	"internal/failpoint": {},
@@ -54,6 +56,8 @@ var only = map[string]string{
 	"github.com/nats-io/nats.go":               "queue", // others talk to the queue, not to the broker
 	"modernc.org/sqlite":                       "store", // others ask the record, not its database
 	"github.com/jackc/pgx/v5/stdlib":           "store", // the same
+	"github.com/danielgtaylor/huma/v2":         "api",   // HTTP stays in one place
+	"github.com/redis/go-redis/v9":             "api",   // the same
 }
 
 type pkg struct {
