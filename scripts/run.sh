@@ -7,7 +7,7 @@ data=$build/data
 log=$build/up.log
 export STENO_MODELS=$build/models
 
-bin/steno up --data "$data" --listen 127.0.0.1:0 >"$log" 2>&1 &
+bin/steno up --data "$data" --listen 127.0.0.1:0 --admin off >"$log" 2>&1 &
 up=$!
 
 stop() {

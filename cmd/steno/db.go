@@ -1,12 +1,10 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -15,33 +13,26 @@ import (
 	"steno/store"
 )
 
-// databaseFile is the database in the data folder, where no other is named.
-const databaseFile = "steno.db"
-
 func (a *app) dbCmd() *cobra.Command {
-	var dsn string
 	cmd := &cobra.Command{
 		Use: "db", Short: "Look after the gateway's database", Args: args(cobra.NoArgs),
-		Long: "Look after the database of accounts, files and tasks: an SQLite file, or PostgreSQL.\n\n" +
-			"Give a password by PGPASSWORD or ~/.pgpass, not on the command line.",
+		Long: "Look after the database of accounts, files and tasks that --db names: the path of an SQLite file, or\n" +
+			"postgres://user@host/name. Give a password by PGPASSWORD or ~/.pgpass, not on the command line.",
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.PersistentFlags().StringVar(&dsn, "database", "",
-		"`DSN`: the path of an SQLite file, or postgres://user@host/name (default "+databaseFile+" in the data folder)")
-	name := func() string { return cmp.Or(dsn, filepath.Join(a.cfg.Data, databaseFile)) }
-	cmd.AddCommand(a.dbMigrateCmd(name), a.dbExplainCmd(name))
+	cmd.AddCommand(a.dbMigrateCmd(), a.dbExplainCmd())
 	return cmd
 }
 
-func (a *app) dbMigrateCmd(dsn func() string) *cobra.Command {
+func (a *app) dbMigrateCmd() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use: "migrate", Short: "Bring the database's schema up to date", Args: args(cobra.NoArgs),
 		Long: "Bring the database's schema up to date, and make the database file where there is none. The gateway does the same at\n" +
 			"its start; this is for those who want to choose the moment.",
-		Example: "  steno db migrate\n  steno db migrate --database postgres://steno@db/steno",
+		Example: "  steno db migrate\n  steno db migrate --db postgres://steno@db/steno",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			from, to, err := store.Migrate(cmd.Context(), dsn())
+			from, to, err := store.Migrate(cmd.Context(), a.cfg.DB)
 			if err != nil {
 				return badDatabaseFlag(err)
 			}
@@ -60,15 +51,15 @@ func (a *app) dbMigrateCmd(dsn func() string) *cobra.Command {
 	return cmd
 }
 
-func (a *app) dbExplainCmd(dsn func() string) *cobra.Command {
+func (a *app) dbExplainCmd() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use: "explain", Short: "Print the plan of each query that matters", Args: args(cobra.NoArgs),
 		Long: "Print how the database would run each query whose speed depends on the number of rows, and which index it uses.\n" +
 			"Nothing is run or changed. A nearly empty database may rightly read whole tables.",
-		Example: "  steno db explain\n  steno db explain --database postgres://steno@db/steno --json",
+		Example: "  steno db explain\n  steno db explain --db postgres://steno@db/steno --json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			plans, err := explain(cmd.Context(), dsn())
+			plans, err := explain(cmd.Context(), a.cfg.DB)
 			if err != nil {
 				return badDatabaseFlag(err)
 			}

@@ -24,7 +24,7 @@ func TestDB(t *testing.T) {
 				var out, errs bytes.Buffer
 				args = append([]string{"db"}, args...)
 				if dsn != "" {
-					args = append(args, "--database", dsn)
+					args = append(args, "--db", dsn)
 				}
 				env := []string{"HOME=" + dir, "STENO_DATA=" + filepath.Join(dir, "data")}
 				if code := run(t.Context(), args, streams{strings.NewReader(""), &out, &errs}, env); code != want {
@@ -59,7 +59,7 @@ func TestDB(t *testing.T) {
 		})
 	}
 	var errs bytes.Buffer
-	args := []string{"db", "migrate", "--database", "mysql://host/x"}
+	args := []string{"db", "migrate", "--db", "mysql://host/x"}
 	if code := run(t.Context(), args, streams{strings.NewReader(""), &errs, &errs}, []string{"HOME=" + dir}); code != exitUsage {
 		t.Errorf("mysql: exit code %d, %s", code, &errs)
 	}

@@ -12,7 +12,9 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 
+	"steno/api"
 	"steno/internal/telemetry"
 	"steno/job"
 	"steno/models"
@@ -23,19 +25,20 @@ import (
 
 func (a *app) upCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "up", Short: "Run everything in one process: queue, worker and metrics",
-		Long: "Run everything in one process: an embedded NATS JetStream, a worker, and metrics on a loopback port.\n" +
-			"Other commands of this user find it through the data folder. SIGTERM and Ctrl-C drain it; what is not finished in\n" +
-			"time goes on at the next start, and finished chunks are not computed again.",
-		Example: "  steno up\n  steno up --data /srv/steno --jobs 8", Args: args(cobra.NoArgs),
+		Use: "up", Short: "Run everything in one process: queue, database, HTTP API, worker and metrics",
+		Long: "Run everything in one process: an embedded NATS JetStream, a database, the HTTP API, a worker, and metrics on a loopback\n" +
+			"port. Other commands of this user find it through the data folder. At its first start it makes an account, named by\n" +
+			"STENO_USER and STENO_PASSWORD; without them it is admin, with a password that is printed once. SIGTERM and Ctrl-C drain\n" +
+			"it; what is not finished in time goes on at the next start, and finished chunks are not computed again.",
+		Example: "  steno up\n  steno up --data /srv/steno --listen 0.0.0.0:8080 --jobs 8", Args: args(cobra.NoArgs),
 		Annotations: map[string]string{daemon: "yes"},
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			server, err := queue.Embedded(cmd.Context(), queue.EmbeddedConfig{Dir: a.cfg.Data, Listen: a.cfg.Listen, Log: a.log})
+			server, err := queue.Embedded(cmd.Context(), queue.EmbeddedConfig{Dir: a.cfg.Data, Listen: a.cfg.NATSListen, Log: a.log})
 			if err != nil {
 				return err
 			}
 			defer server.Shutdown()
-			return a.work(cmd.Context(), queue.Config{Server: server})
+			return a.work(cmd.Context(), queue.Config{Server: server}, true)
 		},
 	}
 }
@@ -49,7 +52,7 @@ func (a *app) workerCmd() *cobra.Command {
 			if a.cfg.NATS == "" {
 				return usagef("a worker needs a NATS server: name it with --nats URL, or use `steno up` for everything in one process")
 			}
-			return a.work(cmd.Context(), queue.Config{URL: a.cfg.NATS, CredsFile: a.cfg.NATSCreds, Retry: true})
+			return a.work(cmd.Context(), queue.Config{URL: a.cfg.NATS, CredsFile: a.cfg.NATSCreds, Retry: true}, false)
 		},
 	}
 }
@@ -57,8 +60,8 @@ func (a *app) workerCmd() *cobra.Command {
 // drainFor is how long jobs may finish after a signal; service managers allow more by default.
 const drainFor = 30 * time.Second
 
-// work runs a worker on a queue until ctx ends, and drains it.
-func (a *app) work(ctx context.Context, qc queue.Config) (err error) {
+// work runs a worker on a queue until ctx ends, and a gateway beside it if there is to be one, and drains both.
+func (a *app) work(ctx context.Context, qc queue.Config, withGateway bool) (err error) {
 	scratch, err := a.scratch()
 	if err != nil {
 		return err
@@ -76,7 +79,22 @@ func (a *app) work(ctx context.Context, qc queue.Config) (err error) {
 		return err
 	}
 	defer q.Close()
-	stop, err := a.admin(ctx, m, q)
+	checks := map[string]api.Check{
+		"queue":  q.Ping,
+		"models": func(context.Context) error { return m.pool.Health() },
+	}
+	var g *gateway
+	if withGateway {
+		g, err = a.gateway(ctx, gatewayParts{queue: q, tools: m.tools, scratch: scratch, models: local{m}, checks: checks})
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, g.close()) }()
+		if err := g.firstAccount(ctx); err != nil {
+			return err
+		}
+	}
+	stop, err := a.admin(ctx, checks)
 	if err != nil {
 		return err
 	}
@@ -84,7 +102,14 @@ func (a *app) work(ctx context.Context, qc queue.Config) (err error) {
 	m.warm(ctx, a)
 	a.log.Info("ready for jobs", "jobs", a.cfg.Jobs, "states", a.states(), "data", a.cfg.Data)
 	h := &handler{m: m, scratch: scratch, roots: a.cfg.Roots}
-	err = q.Work(ctx, queue.WorkerConfig{Slots: a.cfg.Jobs, DrainTimeout: drainFor}, h.run)
+	all, running := errgroup.WithContext(ctx)
+	if g != nil {
+		all.Go(func() error { return g.run(running) })
+	}
+	all.Go(func() error {
+		return q.Work(running, queue.WorkerConfig{Slots: a.cfg.Jobs, DrainTimeout: drainFor}, h.run)
+	})
+	err = all.Wait()
 	a.log.Info("stopped")
 	return err
 }
@@ -104,16 +129,12 @@ func (m *machine) warm(ctx context.Context, a *app) {
 }
 
 // admin serves metrics and health where the settings say so.
-func (a *app) admin(ctx context.Context, m *machine, q *queue.Queue) (stop func(), err error) {
+func (a *app) admin(ctx context.Context, checks map[string]telemetry.Check) (stop func(), err error) {
 	if a.cfg.Admin == "" {
 		return func() {}, nil
 	}
 	s, err := telemetry.Serve(ctx, telemetry.AdminConfig{
-		Addr: a.cfg.Admin, Registry: a.reg, PProf: a.cfg.PProf, Log: a.log,
-		Ready: map[string]telemetry.Check{
-			"queue":  q.Ping,
-			"models": func(context.Context) error { return m.pool.Health() },
-		},
+		Addr: a.cfg.Admin, Registry: a.reg, PProf: a.cfg.PProf, Log: a.log, Ready: checks,
 	})
 	if err != nil {
 		return nil, err

@@ -20,7 +20,23 @@ type Config struct {
 
 	NATS      string // URL, or several with commas between; empty means the embedded server
 	NATSCreds string // credentials file for NATS, absolute; empty means none
-	Listen    string // host:port where the embedded NATS server listens; port 0 means a free one
+	// NATSListen is the host:port where the embedded NATS server listens; port 0 means a free one.
+	NATSListen string
+
+	Listen        string        // host:port of the gateway; port 0 means a free one
+	DB            string        // the gateway's database: an absolute path for SQLite, or a postgres:// URL
+	Keys          string        // file of the keys that sign tokens, absolute
+	Redis         string        // URL of the Redis that keeps responses; empty means this process does
+	CacheTTL      time.Duration // how long responses are kept; 0 means not at all
+	TokenLifetime time.Duration // how long an access token is good; more than 0
+	Session       time.Duration // how long a log-in can be prolonged by new tokens; more than 0
+	UserRate      int           // requests per second of one user; 0 means any number
+	AddressRate   int           // requests per second of one address; 0 means any number
+	LoginRate     int           // failed log-ins per minute from one address; 0 means any number
+	Proxies       []string      // networks (CIDR) whose X-Forwarded-For is believed
+	Origins       []string      // origins of web pages that may call the gateway, or *
+	WebhookHTTP   bool          // call webhooks by http too
+	WebhookAllow  []string      // networks (CIDR) that webhooks may be in though they are not public
 
 	Jobs           int    // jobs in flight per worker, at least 1
 	States         int    // decode states per model; 0 means one per core within the quota

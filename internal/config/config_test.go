@@ -37,7 +37,9 @@ func TestDefaults(t *testing.T) {
 	data := filepath.Join(dir, ".local", "share", "steno")
 	want := Config{
 		Data: data, Models: filepath.Join(data, "models"), Model: "base", FFmpeg: "ffmpeg", FFprobe: "ffprobe",
-		Listen: "127.0.0.1:0", Jobs: 4, PoolModels: 2, PoolIdle: 10 * time.Minute,
+		Listen: "127.0.0.1:8080", NATSListen: "127.0.0.1:0", DB: filepath.Join(data, "steno.db"), Keys: filepath.Join(data, "token.keys"),
+		CacheTTL: time.Minute, TokenLifetime: time.Hour, Session: 30 * 24 * time.Hour, UserRate: 50, AddressRate: 100, LoginRate: 10,
+		Jobs: 4, PoolModels: 2, PoolIdle: 10 * time.Minute,
 		MaxDuration: 24 * time.Hour, MaxUpload: 2 << 30, Admin: "127.0.0.1:9464",
 		Kernels: "auto", LogLevel: "info", LogFormat: "text", User: "admin",
 	}
@@ -141,6 +143,14 @@ func TestErrors(t *testing.T) {
 		"pprof everywhere":  {yaml: "admin: \":9464\"\npprof: true", want: "profiles show secrets"},
 		"pprof by name":     {yaml: "admin: example:9464\npprof: true", want: "profiles show secrets"},
 		"pprof off":         {yaml: "admin: off\npprof: true", want: "set admin to an address, or pprof to false"},
+		"cache":             {yaml: "cache_ttl: -1s", want: "cache_ttl (from FILE line 1): -1s is less than zero"},
+		"token":             {yaml: "token_lifetime: 0s", want: "token_lifetime (from FILE line 1): 0s is not more than zero"},
+		"rate":              {yaml: "user_rate: -1", want: "user_rate (from FILE line 1): -1 is not between"},
+		"proxy":             {yaml: "proxies: 10.0.0.1", want: `"10.0.0.1" is not a network: write it as in 10.0.0.0/8`},
+		"webhook network":   {yaml: "webhook_allow: [10.0.0.0/8, home]", want: `webhook_allow (from FILE line 1): "home" is not a network`},
+		"origin":            {yaml: "origins: https://app.example/", want: "is not an origin"},
+		"redis":             {yaml: "redis: \"http://x:pw@host\"", want: "redis (from FILE line 1): this is not the URL of a Redis"},
+		"gateway and nats":  {yaml: "nats_listen: 127.0.0.1:8080", want: "is listen's address too"},
 		"one address twice": {yaml: "admin: 127.0.0.1:4222\nlisten: 127.0.0.1:4222", want: "is admin's address too"},
 		"password twice":    {env: []string{"STENO_PASSWORD=a", "STENO_PASSWORD_FILE=/dev/null"}, want: "are both set: keep one"},
 		"empty password":    {yaml: "password_file: /dev/null", want: "/dev/null holds no password"},

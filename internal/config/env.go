@@ -1,6 +1,10 @@
 package config
 
-import "strings"
+import (
+	"strings"
+
+	"steno/internal/failpoint"
+)
 
 const (
 	envPrefix = "STENO_"
@@ -20,6 +24,9 @@ func parseEnv(env []string) map[string]string {
 }
 
 func isOurs(name string) bool {
+	if failpoint.On && name == failpoint.Variable {
+		return false
+	}
 	return strings.HasPrefix(name, envPrefix) && name != configVar && name != corpusVar
 }
 

@@ -39,8 +39,32 @@ var fields = []field{
 
 	{Key{"nats", "URL of NATS; empty means the embedded server", "", false}, "", func(c *Config) any { return &c.NATS }},
 	{Key{"nats_creds", "credentials file for NATS", "", false}, "", func(c *Config) any { return &c.NATSCreds }},
-	{Key{"listen", "host:port of the embedded NATS; port 0 means a free one", "127.0.0.1:0", false}, "",
+	{Key{"nats_listen", "host:port of the embedded NATS; port 0 means a free one", "127.0.0.1:0", false}, "",
+		func(c *Config) any { return &c.NATSListen }},
+
+	{Key{"listen", "host:port of the HTTP gateway; port 0 means a free one", "127.0.0.1:8080", false}, "",
 		func(c *Config) any { return &c.Listen }},
+	{Key{"db", "database of the gateway: the path of an SQLite file, or postgres://user@host/name", "", false}, "<data>/steno.db",
+		func(c *Config) any { return &c.DB }},
+	{Key{"keys", "file of the keys that sign access tokens; it is made where there is none", "", false}, "<data>/token.keys",
+		func(c *Config) any { return &c.Keys }},
+	{Key{"redis", "URL of a Redis for the response cache, such as redis://host:6379/0; empty means in this process", "", false}, "",
+		func(c *Config) any { return &c.Redis }},
+	{Key{"cache_ttl", "how long responses are kept; 0 means not at all", "1m", false}, "", func(c *Config) any { return &c.CacheTTL }},
+	{Key{"token_lifetime", "how long an access token is good", "1h", false}, "", func(c *Config) any { return &c.TokenLifetime }},
+	{Key{"session", "how long a log-in can be prolonged by new tokens", "720h", false}, "", func(c *Config) any { return &c.Session }},
+	{Key{"user_rate", "requests per second of one user; 0 means any number", "50", false}, "", func(c *Config) any { return &c.UserRate }},
+	{Key{"address_rate", "requests per second of one address; 0 means any number", "100", false}, "",
+		func(c *Config) any { return &c.AddressRate }},
+	{Key{"login_rate", "failed log-ins per minute from one address; 0 means any number", "10", false}, "",
+		func(c *Config) any { return &c.LoginRate }},
+	{Key{"proxies", "networks of proxies whose X-Forwarded-For is believed, such as 10.0.0.0/8, with commas between", "", false}, "",
+		func(c *Config) any { return &c.Proxies }},
+	{Key{"origins", "origins of web pages that may call, such as https://app.example, with commas between", "", false}, "",
+		func(c *Config) any { return &c.Origins }},
+	{Key{"webhook_http", "call webhooks by http, too", "false", false}, "", func(c *Config) any { return &c.WebhookHTTP }},
+	{Key{"webhook_allow", "networks that webhooks may be in though they are not public, with commas between", "", false}, "",
+		func(c *Config) any { return &c.WebhookAllow }},
 
 	{Key{"jobs", "jobs in flight per worker", "4", false}, "", func(c *Config) any { return &c.Jobs }},
 	{Key{"states", "decode states per model; 0 means one per core", "0", false}, "", func(c *Config) any { return &c.States }},
@@ -99,7 +123,7 @@ func (c Config) Value(key string) string {
 		return "xxxxx"
 	case key == "admin" && c.Admin == "":
 		return off
-	case key == "nats" || key == "mirrors":
+	case key == "nats" || key == "mirrors" || key == "redis" || key == "db" && isPostgres(c.DB):
 		return redact(format(f.ptr(&c)))
 	default:
 		return format(f.ptr(&c))

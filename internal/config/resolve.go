@@ -24,6 +24,15 @@ func (l *loader) resolve() error {
 		c.Models = filepath.Join(c.Data, "models")
 	}
 	c.Models, c.NATSCreds, c.PasswordFile = l.expand(c.Models), l.expand(c.NATSCreds), l.expand(c.PasswordFile)
+	if c.DB == "" {
+		c.DB = filepath.Join(c.Data, "steno.db")
+	} else if !isPostgres(c.DB) {
+		c.DB = l.expand(c.DB)
+	}
+	if c.Keys == "" {
+		c.Keys = filepath.Join(c.Data, "token.keys")
+	}
+	c.Keys = l.expand(c.Keys)
 	for i, root := range c.Roots {
 		c.Roots[i] = l.expand(root)
 	}
@@ -32,6 +41,11 @@ func (l *loader) resolve() error {
 		c.Admin = ""
 	}
 	return l.readPassword()
+}
+
+// isPostgres reports whether a DSN is PostgreSQL's; anything else is a path.
+func isPostgres(dsn string) bool {
+	return strings.HasPrefix(dsn, "postgres://") || strings.HasPrefix(dsn, "postgresql://")
 }
 
 func (l *loader) userData() string {

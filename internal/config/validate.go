@@ -4,11 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // most bounds counts against slips of the keyboard: beyond it no machine of today gains anything.
@@ -37,6 +39,23 @@ func (l *loader) validate() error {
 	check("model", word(c.Model))
 	check("user", word(c.User))
 	check("listen", address(c.Listen))
+	check("nats_listen", address(c.NATSListen))
+	check("redis", redisURL(c.Redis))
+	check("cache_ttl", notNegative(c.CacheTTL))
+	check("token_lifetime", positive(c.TokenLifetime))
+	check("session", positive(c.Session))
+	for key, n := range map[string]int{"user_rate": c.UserRate, "address_rate": c.AddressRate, "login_rate": c.LoginRate} {
+		check(key, inRange(n, 0))
+	}
+	for _, network := range c.Proxies {
+		check("proxies", cidr(network))
+	}
+	for _, network := range c.WebhookAllow {
+		check("webhook_allow", cidr(network))
+	}
+	for _, o := range c.Origins {
+		check("origins", origin(o))
+	}
 	check("nats", natsURLs(c.NATS))
 	for _, root := range c.Roots {
 		check("roots", folder(root))
@@ -68,8 +87,15 @@ func (l *loader) validateTogether() (errs []error) {
 		errs = append(errs, wrong("pprof", l.where["pprof"], fmt.Errorf(
 			"profiles show secrets, and admin %s can be reached from outside: use 127.0.0.1, or set pprof to false", c.Admin)))
 	}
-	if _, port, err := net.SplitHostPort(c.Admin); err == nil && port != "0" && c.Admin == c.Listen {
-		errs = append(errs, wrong("listen", l.where["listen"], fmt.Errorf("%s is admin's address too: choose another", c.Listen)))
+	taken := map[string]string{}
+	for _, a := range []struct{ key, address string }{{"admin", c.Admin}, {"listen", c.Listen}, {"nats_listen", c.NATSListen}} {
+		if _, port, err := net.SplitHostPort(a.address); err != nil || port == "0" {
+			continue
+		}
+		if other := taken[a.address]; other != "" {
+			errs = append(errs, wrong(a.key, l.where[a.key], fmt.Errorf("%s is %s's address too: choose another", a.address, other)))
+		}
+		taken[a.address] = a.key
 	}
 	return errs
 }
@@ -87,6 +113,13 @@ func positive[T interface {
 }](v T) error {
 	if v <= 0 {
 		return fmt.Errorf("%v is not more than zero", v)
+	}
+	return nil
+}
+
+func notNegative(d time.Duration) error {
+	if d < 0 {
+		return fmt.Errorf("%v is less than zero", d)
 	}
 	return nil
 }
@@ -140,6 +173,34 @@ func webURL(text string) error {
 	u, err := url.Parse(text)
 	if err != nil || u.Hostname() == "" || (u.Scheme != "http" && u.Scheme != "https") {
 		return errors.New("this is not a web address: write it as in https://host/folder")
+	}
+	return nil
+}
+
+// redisURL leaves the value out of its messages, as natsURLs does.
+func redisURL(text string) error {
+	if text == "" {
+		return nil
+	}
+	u, err := url.Parse(text)
+	if err != nil || !slices.Contains([]string{"redis", "rediss", "unix"}, u.Scheme) {
+		return errors.New("this is not the URL of a Redis: write it as in redis://host:6379/0")
+	}
+	return nil
+}
+
+func cidr(text string) error {
+	if _, err := netip.ParsePrefix(text); err != nil {
+		return fmt.Errorf("%q is not a network: write it as in 10.0.0.0/8", text)
+	}
+	return nil
+}
+
+// origin is what browsers send: scheme and host, with nothing behind.
+func origin(text string) error {
+	u, err := url.Parse(text)
+	if text != "*" && (err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.Scheme+"://"+u.Host != text) {
+		return fmt.Errorf("%q is not an origin: write it as in https://app.example", text)
 	}
 	return nil
 }

@@ -15,9 +15,12 @@ import (
 // On says whether this program was built to be killed.
 const On = true
 
+// Variable is the environment variable that says where to kill.
+const Variable = "STENO_FAILPOINTS"
+
 var (
 	mu   sync.Mutex
-	left = parse(os.Getenv("STENO_FAILPOINTS")) // how many more visits each place allows; the last one kills
+	left = parse(os.Getenv(Variable)) // how many more visits each place allows; the last one kills
 )
 
 // parse reads the variable. A mistake in it ends the program, for a test that kills nothing shows nothing.
@@ -35,7 +38,7 @@ func parse(text string) map[string]int {
 			n, err = strconv.Atoi(count)
 		}
 		if err != nil || n < 1 || action != "kill" || !slices.Contains(All(), name) {
-			panic(fmt.Sprintf("STENO_FAILPOINTS: %q is not name=kill or name=kill@3 with a name of %v", entry, All()))
+			panic(fmt.Sprintf("%s: %q is not name=kill or name=kill@3 with a name of %v", Variable, entry, All()))
 		}
 		points[name] = n
 	}
