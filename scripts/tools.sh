@@ -10,6 +10,7 @@ found() {
     case $1 in
     go) go_is_new_enough ;;
     pip) python3 -m pip --version >/dev/null 2>&1 ;;
+    venv) python3 -c 'import ensurepip, venv' >/dev/null 2>&1 ;;
     ffmpeg) command -v ffmpeg >/dev/null && command -v ffprobe >/dev/null ;;
     postgresql) command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null ;; # not in Debian's PATH
     certificates) [ -e /etc/ssl/certs/ca-certificates.crt ] || [ -e /etc/ssl/cert.pem ] ;;
@@ -29,6 +30,7 @@ package_of() {
     case $1 in
     c++) echo g++ ;;
     pip) echo python3-pip ;;
+    venv) echo python3-venv ;;
     certificates) echo ca-certificates ;;
     *) echo "$1" ;;
     esac

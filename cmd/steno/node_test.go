@@ -35,16 +35,30 @@ type node struct {
 	cmd   *exec.Cmd
 	log   *logBuffer
 	admin string // http://host:port
+	api   string // http://host:port
 	ended chan error
 }
+
+// nodePassword is that of each node's first account, admin.
+const nodePassword = "correct horse"
 
 // startNode runs `steno up` on a data folder until the test ends, and returns when it takes jobs.
 func startNode(t *testing.T, data string, flags ...string) *node {
 	t.Helper()
+	n := launch(t, binary.path(t), data, nil, flags...)
+	if !n.ready() {
+		t.Fatalf("steno up ended early: %v\n%s", <-n.ended, n.log)
+	}
+	return n
+}
+
+// launch starts `steno up` of a binary with more in its environment.
+func launch(t *testing.T, path, data string, env []string, flags ...string) *node {
+	t.Helper()
 	n := &node{t: t, data: data, log: &logBuffer{}, ended: make(chan error, 1)}
-	args := append([]string{"up", "--data", data, "--admin", "127.0.0.1:0"}, flags...)
-	n.cmd = proc.Command(context.Background(), binary.path(t), args...)
-	n.cmd.Env, n.cmd.Stderr = stenoEnv(t), n.log
+	args := append([]string{"up", "--data", data, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"}, flags...)
+	n.cmd = proc.Command(context.Background(), path, args...)
+	n.cmd.Env, n.cmd.Stderr = append(append(stenoEnv(t), "STENO_PASSWORD="+nodePassword), env...), n.log
 	if err := proc.Start(n.cmd); err != nil {
 		t.Fatal(err)
 	}
@@ -55,22 +69,36 @@ func startNode(t *testing.T, data string, flags ...string) *node {
 			t.Logf("log of steno up:\n%s", n.log)
 		}
 	})
-	url := regexp.MustCompile(`msg=metrics url=(http://[^/]+)`)
-	eventually(t, 30*time.Second, "steno up takes jobs", func() bool {
+	return n
+}
+
+// The lines that say where a node listens.
+var (
+	adminURL = regexp.MustCompile(`msg=metrics url=(http://[^/]+)`)
+	apiURL   = regexp.MustCompile(`msg="the API is at" url=(http://\S+)`)
+)
+
+// ready waits until the node takes jobs; false where it ended before.
+func (n *node) ready() bool {
+	n.t.Helper()
+	alive := true
+	eventually(n.t, 30*time.Second, "steno up takes jobs", func() bool {
 		select {
 		case err := <-n.ended:
 			n.ended <- err
-			t.Fatalf("steno up ended early: %v\n%s", err, n.log)
+			alive = false
+			return true
 		default:
 		}
-		m := url.FindStringSubmatch(n.log.String())
-		if m == nil || !strings.Contains(n.log.String(), "ready for jobs") {
+		log := n.log.String()
+		admin, api := adminURL.FindStringSubmatch(log), apiURL.FindStringSubmatch(log)
+		if admin == nil || api == nil || !strings.Contains(log, "ready for jobs") {
 			return false
 		}
-		n.admin = m[1]
+		n.admin, n.api = admin[1], api[1]
 		return true
 	})
-	return n
+	return alive
 }
 
 // stenoEnv is this process's environment with the models of the build and none of the developer's settings.

@@ -200,8 +200,8 @@ func (a *app) changeUser(ctx context.Context, what, name string, change store.Us
 	})
 }
 
-// apiKey is a key as it is printed.
-type apiKey struct {
+// keyRow is a key as it is printed.
+type keyRow struct {
 	ID       string    `json:"key_id"`
 	Name     string    `json:"name"`
 	Prefix   string    `json:"prefix"`
@@ -211,8 +211,8 @@ type apiKey struct {
 	Key      string    `json:"key,omitempty"` // shown once
 }
 
-func apiKeyOf(k store.APIKey, key string) apiKey {
-	return apiKey{k.ID, k.Name, k.Prefix, k.Created, k.LastUsed, k.Revoked, key}
+func keyRowOf(k store.APIKey, key string) keyRow {
+	return keyRow{k.ID, k.Name, k.Prefix, k.Created, k.LastUsed, k.Revoked, key}
 }
 
 func (a *app) keyAddCmd() *cobra.Command {
@@ -234,7 +234,7 @@ func (a *app) keyAddCmd() *cobra.Command {
 					return err
 				}
 				if asJSON {
-					return json.NewEncoder(a.std.out).Encode(apiKeyOf(k, key))
+					return json.NewEncoder(a.std.out).Encode(keyRowOf(k, key))
 				}
 				_, err = fmt.Fprintf(a.std.out, "%s\n", key)
 				return err
@@ -261,9 +261,9 @@ func (a *app) keyListCmd() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				list := make([]apiKey, len(keys))
+				list := make([]keyRow, len(keys))
 				for i, k := range keys {
-					list[i] = apiKeyOf(k, "")
+					list[i] = keyRowOf(k, "")
 				}
 				if asJSON {
 					return json.NewEncoder(a.std.out).Encode(list)
