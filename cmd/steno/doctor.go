@@ -5,6 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"strings"
@@ -16,6 +20,7 @@ import (
 	"steno/gpu"
 	"steno/job"
 	"steno/models/files"
+	"steno/store"
 )
 
 // finding is the result of one check.
@@ -28,7 +33,7 @@ type finding struct {
 func (a *app) doctorCmd() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "doctor", Short: "Check ffmpeg, models, engine, devices, disk and queue, and say what to do about each",
+		Use: "doctor", Short: "Check ffmpeg, models, engine, devices, disk, queue, database and gateway, and say what to do about each",
 		Example: "  steno doctor", Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			found := a.examine(cmd.Context())
@@ -84,6 +89,10 @@ func (a *app) examine(ctx context.Context) []finding {
 	add("disk", text, err)
 	text, err = a.queueHere(ctx)
 	add("queue", text, err)
+	text, err = a.databaseHere(ctx)
+	add("database", text, err)
+	text, err = a.gatewayHere(ctx)
+	add("gateway", text, err)
 	return all
 }
 
@@ -145,4 +154,62 @@ func (a *app) queueHere(ctx context.Context) (string, error) {
 	defer q.Close()
 	d, err := q.Depth(ctx)
 	return fmt.Sprintf("%d waiting, %d running, %d dead letters", d.Pending, d.InFlight, d.Dead), err
+}
+
+// databaseHere asks the gateway's database for its accounts. That there is none yet is no fault.
+func (a *app) databaseHere(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	s, err := store.Open(ctx, a.cfg.DB, store.Config{KeepSchema: true, Connections: 1})
+	if errors.Is(err, fs.ErrNotExist) {
+		return "not there yet: `steno up` and `steno gateway` make it at their first start", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	users, err := s.Users(ctx)
+	text := fmt.Sprintf("%s answers, %d accounts", s.Engine(), len(users))
+	if len(users) == 0 {
+		text += ": make one with `steno user add`"
+	}
+	return text, errors.Join(err, s.Close())
+}
+
+// gatewayHere sees whether the address of the HTTP API is free, or a gateway of ours has it.
+func (a *app) gatewayHere(ctx context.Context) (string, error) {
+	if _, port, err := net.SplitHostPort(a.cfg.Listen); err == nil && port == "0" {
+		return "takes a free port at its start", nil
+	}
+	ln, taken := new(net.ListenConfig).Listen(ctx, "tcp", a.cfg.Listen)
+	if taken == nil {
+		return "not running; its address " + a.cfg.Listen + " is free", ln.Close()
+	}
+	if version, err := health(ctx, "http://"+a.cfg.Listen+"/health"); err == nil {
+		return fmt.Sprintf("steno %s answers on %s", version, a.cfg.Listen), nil
+	}
+	return "", fmt.Errorf("%w, and no steno answers there: end what uses it, or choose another address with --listen", taken)
+}
+
+// health asks a gateway for its version.
+func health(ctx context.Context, url string) (version string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return "", err
+	}
+	req.Close = true
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer res.Body.Close()
+	var body struct{ Status, Version string }
+	if err := json.NewDecoder(io.LimitReader(res.Body, 1<<10)).Decode(&body); err != nil {
+		return "", err
+	}
+	if body.Status != "ok" || body.Version == "" {
+		return "", errors.New("it is no gateway of steno")
+	}
+	return body.Version, nil
 }

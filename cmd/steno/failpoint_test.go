@@ -96,7 +96,8 @@ func killedAt(t *testing.T, path, point string) {
 			t.Errorf("task %s says %q", got.ID, text)
 		}
 	}
-	eventually(t, 10*time.Second, "the outbox is empty", func() bool { return second.metric(`steno_outbox_commands{lane="queue"}`) == 0 })
+	// A command that the dead process had claimed is held by its lease of 15 s.
+	eventually(t, 30*time.Second, "the outbox is empty", func() bool { return second.metric(`steno_outbox_commands{lane="queue"}`) == 0 })
 	if err := second.stop(); err != nil {
 		t.Errorf("it ended with %v", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -110,7 +111,7 @@ func (a *app) gateway(ctx context.Context, p gatewayParts) (_ *gateway, err erro
 		return nil, fmt.Errorf("listen for the API: %w: end what uses the address, or choose another with --listen", err)
 	}
 	if g.store, err = store.Open(ctx, a.cfg.DB, store.Config{}); err != nil {
-		return nil, err
+		return nil, badDatabaseFlag(err)
 	}
 	if g.cache, err = a.cache(p.checks); err != nil {
 		return nil, err
@@ -207,17 +208,33 @@ func networks(list []string) ([]netip.Prefix, error) {
 	return out, nil
 }
 
-// run serves until ctx ends. The relay goes on while requests are drained, so that what they still write is passed on, and ends
-// then; what it has not passed on stands in the outbox.
-func (g *gateway) run(ctx context.Context) error {
+// run serves until ctx ends, beside what else is given; where one of them ends before, so do the others. The relay goes on while
+// they drain, so that what they still write or bring to an end is passed on, and ends then; the rest it finds at the next start.
+func (g *gateway) run(ctx context.Context, beside ...func(context.Context) error) error {
 	relaying, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	ended := make(chan error, 1)
 	go func() { ended <- g.relay.Run(relaying) }()
 	g.a.log.Info("the API is at", "url", "http://"+g.ln.Addr().String(), "docs", "http://"+g.ln.Addr().String()+"/docs/")
-	err := g.server.Serve(ctx, g.ln)
+	err := together(ctx, append(beside, func(ctx context.Context) error { return g.server.Serve(ctx, g.ln) })...)
 	stop()
 	return errors.Join(err, <-ended)
+}
+
+// together runs all at once, waits for all, and returns all their errors. When one ends, the others are told to.
+func together(ctx context.Context, runs ...func(context.Context) error) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	errs := make([]error, len(runs))
+	var all sync.WaitGroup
+	for i, run := range runs {
+		all.Go(func() {
+			defer stop()
+			errs[i] = run(ctx)
+		})
+	}
+	all.Wait()
+	return errors.Join(errs...)
 }
 
 // close gives back what was opened; it may have been opened in part.
@@ -250,7 +267,7 @@ func (g *gateway) firstAccount(ctx context.Context) error {
 	}
 	hash, err := api.HashPassword(password)
 	if err != nil {
-		return err
+		return usagef("make the first account: %w, by STENO_PASSWORD or password_file", err)
 	}
 	u, err := g.store.CreateUser(ctx, store.User{Username: g.a.cfg.User, PasswordHash: hash, Role: store.RoleAdmin})
 	if errors.Is(err, store.ErrConflict) {
@@ -263,8 +280,8 @@ func (g *gateway) firstAccount(ctx context.Context) error {
 		g.a.log.Info("the first account was made", "user", u.Username)
 		return nil
 	}
-	fmt.Fprintf(g.a.std.err, "\n  The first account was made. Its password is shown this once; `steno user passwd %s` sets another.\n\n"+
-		"    user      %s\n    password  %s\n\n", u.Username, u.Username, password)
+	fmt.Fprintf(g.a.std.err, "\n  The first account was made. Its password is shown only this once.\n"+
+		"  `steno user passwd %[1]s` sets another.\n\n    user      %[1]s\n    password  %[2]s\n\n", u.Username, password)
 	return nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -71,8 +72,8 @@ func (p prober) probe(ctx context.Context, path string) (api.Media, error) {
 	if err != nil {
 		return api.Media{}, err
 	}
-	if info.Duration > p.most.Seconds() {
-		return api.Media{}, job.Errorf(job.Input, "TOO_LONG", "the recording is %s long and at most %s are taken: cut it into parts",
+	if info.Exact && info.Duration > p.most.Seconds() { // a guess may be far too long: the worker measures those
+		return api.Media{}, job.Errorf(job.Input, "DURATION_LIMIT", "the recording is %s long and at most %s are taken: cut it into parts",
 			time.Duration(info.Duration*float64(time.Second)).Round(time.Second), p.most)
 	}
 	details, err := json.Marshal(info)
@@ -94,15 +95,7 @@ type registry struct{}
 
 func (registry) find(model string) (files.Entry, error) { return files.Lookup(model) }
 
-func (registry) names() []string {
-	list := []string{defaultAlias}
-	for _, e := range files.All() {
-		if !e.VAD() {
-			list = append(list, e.Name)
-		}
-	}
-	return list
-}
+func (registry) names() []string { return namesOf(files.All()) }
 
 // local is the models of this machine.
 type local struct{ m *machine }
@@ -116,25 +109,45 @@ func (l local) find(model string) (files.Entry, error) {
 		// The error's own message names folders of this machine.
 		return e, &job.Error{
 			Class: job.Input, Code: job.AsError(err).Code, Err: err,
-			Message: fmt.Sprintf("the model %s is not here: name one of GET /v1/models, or let `steno models pull %s` be run", model, model),
+			Message: fmt.Sprintf("the model %s is not here: name one of GET /v1/models, or let `steno models pull %s` be run",
+				model, model),
 		}
 	}
 	return e, nil
 }
 
 func (l local) names() []string {
-	list := []string{defaultAlias}
 	all, err := l.m.store.List()
 	if err != nil {
-		return list
+		return namesOf(nil)
 	}
+	var here []files.Entry
 	for _, s := range all {
-		if s.Present && !s.VAD() {
-			list = append(list, s.Name)
+		if s.Present {
+			here = append(here, s.Entry)
 		}
 	}
-	return list
+	return namesOf(here)
 }
+
+// namesOf are those by which clients know these files: of the weights, whatever their type, as well as of each file.
+func namesOf(list []files.Entry) []string {
+	names := []string{defaultAlias}
+	for _, e := range list {
+		if e.VAD() {
+			continue
+		}
+		for _, name := range append([]string{e.Model, "whisper-" + e.Model, e.Name}, shortNames[e.Model]...) {
+			if !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
+}
+
+// shortNames are what people call some models besides.
+var shortNames = map[string][]string{"large-v3": {"large", "whisper-large"}, "large-v3-turbo": {"turbo", "whisper-turbo"}}
 
 // defaultAlias is what clients of OpenAI's API ask for where they know nothing of ours.
 const defaultAlias = "whisper-1"

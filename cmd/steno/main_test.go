@@ -96,6 +96,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("BAD", bad)
 			e.Setenv("JFK", testmedia.JFK)
 			e.Setenv("STENO_MODELS", models)
+			e.Setenv("STENO_LISTEN", "127.0.0.1:0") // whatever else runs on this machine
 			e.Setenv("STENO_DATA", filepath.Join(e.WorkDir, "data"))
 			e.Setenv("HOME", e.WorkDir)
 			return nil

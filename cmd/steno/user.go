@@ -32,8 +32,11 @@ func (a *app) userCmd() *cobra.Command {
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	key.AddCommand(a.keyAddCmd(), a.keyListCmd(), a.keyRevokeCmd())
-	cmd.AddCommand(a.userAddCmd(), a.userListCmd(), a.userPasswdCmd(), a.userSwitchCmd("disable", "End an account's tokens and keys, keep its data", true),
-		a.userSwitchCmd("enable", "Let an account in again", false), key)
+	cmd.AddCommand(
+		a.userAddCmd(), a.userListCmd(), a.userPasswdCmd(), key,
+		a.userSwitchCmd("disable", "End an account's tokens and keys, keep its data", true),
+		a.userSwitchCmd("enable", "Let an account in again", false),
+	)
 	return cmd
 }
 

@@ -12,9 +12,9 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 
 	"steno/api"
+	"steno/audio"
 	"steno/internal/telemetry"
 	"steno/job"
 	"steno/models"
@@ -26,10 +26,10 @@ import (
 func (a *app) upCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "up", Short: "Run everything in one process: queue, database, HTTP API, worker and metrics",
-		Long: "Run everything in one process: an embedded NATS JetStream, a database, the HTTP API, a worker, and metrics on a loopback\n" +
-			"port. Other commands of this user find it through the data folder. At its first start it makes an account, named by\n" +
-			"STENO_USER and STENO_PASSWORD; without them it is admin, with a password that is printed once. SIGTERM and Ctrl-C drain\n" +
-			"it; what is not finished in time goes on at the next start, and finished chunks are not computed again.",
+		Long: "Run everything in one process: an embedded NATS JetStream, a database, the HTTP API, a worker, and metrics on a\n" +
+			"loopback port. Other commands of this user find it through the data folder. At its first start it makes an account,\n" +
+			"named by STENO_USER and STENO_PASSWORD; without them it is admin, with a password that is printed once. SIGTERM and\n" +
+			"Ctrl-C drain it; what is not finished in time goes on at the next start, and finished chunks are not computed again.",
 		Example: "  steno up\n  steno up --data /srv/steno --listen 0.0.0.0:8080 --jobs 8", Args: args(cobra.NoArgs),
 		Annotations: map[string]string{daemon: "yes"},
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
@@ -85,8 +85,12 @@ func (a *app) work(ctx context.Context, qc queue.Config, withGateway bool) (err 
 	}
 	var g *gateway
 	if withGateway {
-		g, err = a.gateway(ctx, gatewayParts{queue: q, tools: m.tools, scratch: scratch, models: local{m}, checks: checks})
-		if err != nil {
+		var tools audio.Tools // with a limit of their own: uploads must not wait for jobs
+		if tools, err = a.tools(); err != nil {
+			return err
+		}
+		parts := gatewayParts{queue: q, tools: tools, scratch: scratch, models: local{m}, checks: checks}
+		if g, err = a.gateway(ctx, parts); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, g.close()) }()
@@ -102,14 +106,14 @@ func (a *app) work(ctx context.Context, qc queue.Config, withGateway bool) (err 
 	m.warm(ctx, a)
 	a.log.Info("ready for jobs", "jobs", a.cfg.Jobs, "states", a.states(), "data", a.cfg.Data)
 	h := &handler{m: m, scratch: scratch, roots: a.cfg.Roots}
-	all, running := errgroup.WithContext(ctx)
-	if g != nil {
-		all.Go(func() error { return g.run(running) })
+	work := func(ctx context.Context) error {
+		return q.Work(ctx, queue.WorkerConfig{Slots: a.cfg.Jobs, DrainTimeout: drainFor}, h.run)
 	}
-	all.Go(func() error {
-		return q.Work(running, queue.WorkerConfig{Slots: a.cfg.Jobs, DrainTimeout: drainFor}, h.run)
-	})
-	err = all.Wait()
+	if g != nil {
+		err = g.run(ctx, work)
+	} else {
+		err = work(ctx)
+	}
 	a.log.Info("stopped")
 	return err
 }
@@ -137,7 +141,7 @@ func (a *app) admin(ctx context.Context, checks map[string]telemetry.Check) (sto
 		Addr: a.cfg.Admin, Registry: a.reg, PProf: a.cfg.PProf, Log: a.log, Ready: checks,
 	})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: choose another address with --admin, or off", err)
 	}
 	a.log.Info("metrics", "url", "http://"+s.Addr()+"/metrics")
 	return func() { _ = s.Close() }, nil // requests that were cut short are nobody's loss at the end

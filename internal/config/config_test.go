@@ -146,6 +146,8 @@ func TestErrors(t *testing.T) {
 		"cache":             {yaml: "cache_ttl: -1s", want: "cache_ttl (from FILE line 1): -1s is less than zero"},
 		"token":             {yaml: "token_lifetime: 0s", want: "token_lifetime (from FILE line 1): 0s is not more than zero"},
 		"rate":              {yaml: "user_rate: -1", want: "user_rate (from FILE line 1): -1 is not between"},
+		"too high a rate":   {yaml: "address_rate: 1000001", want: "1000001 is not between 0 and 1000000"},
+		"mapped network":    {yaml: "proxies: \"::ffff:10.0.0.0/104\"", want: "is not a network"},
 		"proxy":             {yaml: "proxies: 10.0.0.1", want: `"10.0.0.1" is not a network: write it as in 10.0.0.0/8`},
 		"webhook network":   {yaml: "webhook_allow: [10.0.0.0/8, home]", want: `webhook_allow (from FILE line 1): "home" is not a network`},
 		"origin":            {yaml: "origins: https://app.example/", want: "is not an origin"},

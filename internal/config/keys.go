@@ -2,7 +2,6 @@ package config
 
 import (
 	"iter"
-	"net/url"
 	"slices"
 	"strings"
 )
@@ -50,10 +49,13 @@ var fields = []field{
 		func(c *Config) any { return &c.Keys }},
 	{Key{"redis", "URL of a Redis for the response cache, such as redis://host:6379/0; empty means in this process", "", false}, "",
 		func(c *Config) any { return &c.Redis }},
-	{Key{"cache_ttl", "how long responses are kept; 0 means not at all", "1m", false}, "", func(c *Config) any { return &c.CacheTTL }},
+	{Key{"cache_ttl", "how long responses are kept; 0 means not at all", "1m", false}, "",
+		func(c *Config) any { return &c.CacheTTL }},
 	{Key{"token_lifetime", "how long an access token is good", "1h", false}, "", func(c *Config) any { return &c.TokenLifetime }},
-	{Key{"session", "how long a log-in can be prolonged by new tokens", "720h", false}, "", func(c *Config) any { return &c.Session }},
-	{Key{"user_rate", "requests per second of one user; 0 means any number", "50", false}, "", func(c *Config) any { return &c.UserRate }},
+	{Key{"session", "how long a log-in can be prolonged by new tokens", "720h", false}, "",
+		func(c *Config) any { return &c.Session }},
+	{Key{"user_rate", "requests per second of one user; 0 means any number", "50", false}, "",
+		func(c *Config) any { return &c.UserRate }},
 	{Key{"address_rate", "requests per second of one address; 0 means any number", "100", false}, "",
 		func(c *Config) any { return &c.AddressRate }},
 	{Key{"login_rate", "failed log-ins per minute from one address; 0 means any number", "10", false}, "",
@@ -120,27 +122,16 @@ func (c Config) Value(key string) string {
 	case !ok:
 		return ""
 	case f.Secret && format(f.ptr(&c)) != "":
-		return "xxxxx"
+		return hidden
 	case key == "admin" && c.Admin == "":
 		return off
-	case key == "nats" || key == "mirrors" || key == "redis" || key == "db" && isPostgres(c.DB):
+	case key == "nats" || key == "mirrors":
 		return redact(format(f.ptr(&c)))
+	case key == "db" || key == "redis":
+		return redactURL(format(f.ptr(&c)))
 	default:
 		return format(f.ptr(&c))
 	}
-}
-
-func redact(list string) string {
-	parts := splitList(list)
-	for i, part := range parts {
-		if u, err := url.Parse(part); err == nil && u.User != nil {
-			if _, has := u.User.Password(); !has {
-				u.User = url.User("xxxxx") // a token
-			}
-			parts[i] = u.Redacted()
-		}
-	}
-	return strings.Join(parts, ",")
 }
 
 func lookup(key string) (field, bool) {

@@ -26,13 +26,11 @@ func (l *loader) resolve() error {
 	c.Models, c.NATSCreds, c.PasswordFile = l.expand(c.Models), l.expand(c.NATSCreds), l.expand(c.PasswordFile)
 	if c.DB == "" {
 		c.DB = filepath.Join(c.Data, "steno.db")
-	} else if !isPostgres(c.DB) {
-		c.DB = l.expand(c.DB)
 	}
 	if c.Keys == "" {
 		c.Keys = filepath.Join(c.Data, "token.keys")
 	}
-	c.Keys = l.expand(c.Keys)
+	c.DB, c.Keys = l.database(c.DB), l.expand(c.Keys)
 	for i, root := range c.Roots {
 		c.Roots[i] = l.expand(root)
 	}
@@ -43,9 +41,13 @@ func (l *loader) resolve() error {
 	return l.readPassword()
 }
 
-// isPostgres reports whether a DSN is PostgreSQL's; anything else is a path.
-func isPostgres(dsn string) bool {
-	return strings.HasPrefix(dsn, "postgres://") || strings.HasPrefix(dsn, "postgresql://")
+// database makes the path of an SQLite file absolute. All else stays as it is: a URL, and what package store will refuse.
+func (l *loader) database(dsn string) string {
+	path := strings.TrimPrefix(strings.TrimPrefix(dsn, "sqlite:"), "//")
+	if path == "" || strings.Contains(path, "://") || strings.HasPrefix(path, ":memory:") {
+		return dsn
+	}
+	return l.expand(path)
 }
 
 func (l *loader) userData() string {

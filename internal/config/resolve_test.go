@@ -134,3 +134,42 @@ func TestPProfOnLoopback(t *testing.T) {
 		}
 	}
 }
+
+func TestDatabase(t *testing.T) {
+	t.Parallel()
+	cwd, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for dsn, want := range map[string]string{
+		"": "/h/.local/share/steno/steno.db", "x.db": cwd + "/x.db", "~/x.db": "/h/x.db", "sqlite:x.db": cwd + "/x.db", "sqlite:///a/x.db": "/a/x.db",
+		// These are for package store to take or to refuse.
+		"postgres://steno@db/steno": "postgres://steno@db/steno", "mysql://host/x": "mysql://host/x", ":memory:": ":memory:", "sqlite:": "sqlite:",
+	} {
+		if got, _, err := Load(Sources{Env: []string{"HOME=/h", "STENO_DB=" + dsn}}); err != nil || got.DB != want {
+			t.Errorf("%q is %q, want %q; %v", dsn, got.DB, want, err)
+		}
+	}
+}
+
+// Whatever a URL looks like, its password is not shown, and the rest mostly is.
+func TestRedactURL(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"/var/lib/a@b:c.db":                            "/var/lib/a@b:c.db",
+		"postgres://steno@db/steno":                    "postgres://steno@db/steno",
+		"postgres://steno:hunter2@db/steno":            "postgres://steno:xxxxx@db/steno",
+		"postgres://steno:hunter2@a:1,b:2/steno":       "postgres://steno:xxxxx@a:1,b:2/steno",
+		"postgres://steno:hun/te?r#2@db/steno":         "postgres://steno:xxxxx@db/steno",
+		"postgres://steno:hunter@2@db/steno":           "postgres://steno:xxxxx@db/steno",
+		"postgres://db/x?user=me&password=hunter2&a=b": "postgres://db/x?user=me&password=xxxxx&a=b",
+		"postgres://db/x?sslPassword=hunter2":          "postgres://db/x?sslPassword=xxxxx",
+		"redis://:hunter2@host:6379/0":                 "redis://:xxxxx@host:6379/0",
+		"rediss://host:6379/0":                         "rediss://host:6379/0",
+		"unix://me:hunter2@/run/redis.sock?db=1":       "unix://me:xxxxx@/run/redis.sock?db=1",
+	} {
+		if got := redactURL(text); got != want {
+			t.Errorf("%s reads %s, want %s", text, got, want)
+		}
+	}
+}

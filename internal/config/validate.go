@@ -16,6 +16,9 @@ import (
 // most bounds counts against slips of the keyboard: beyond it no machine of today gains anything.
 const most = 4096
 
+// fastest bounds rates: who wants more wants no limit.
+const fastest = 1_000_000
+
 // validate checks the effective values, one by one and against each other, and reports all that is wrong.
 func (l *loader) validate() error {
 	c := &l.cfg
@@ -25,11 +28,11 @@ func (l *loader) validate() error {
 			errs = append(errs, wrong(key, l.where[key], err))
 		}
 	}
-	check("jobs", inRange(c.Jobs, 1))
-	check("states", inRange(c.States, 0))
-	check("chunks_in_flight", inRange(c.ChunksInFlight, 0))
-	check("threads", inRange(c.Threads, 0))
-	check("pool_models", inRange(c.PoolModels, 1))
+	check("jobs", inRange(c.Jobs, 1, most))
+	check("states", inRange(c.States, 0, most))
+	check("chunks_in_flight", inRange(c.ChunksInFlight, 0, most))
+	check("threads", inRange(c.Threads, 0, most))
+	check("pool_models", inRange(c.PoolModels, 1, most))
 	check("pool_idle", positive(c.PoolIdle))
 	check("max_duration", positive(c.MaxDuration))
 	check("max_upload", positive(c.MaxUpload))
@@ -45,7 +48,7 @@ func (l *loader) validate() error {
 	check("token_lifetime", positive(c.TokenLifetime))
 	check("session", positive(c.Session))
 	for key, n := range map[string]int{"user_rate": c.UserRate, "address_rate": c.AddressRate, "login_rate": c.LoginRate} {
-		check(key, inRange(n, 0))
+		check(key, inRange(n, 0, fastest))
 	}
 	for _, network := range c.Proxies {
 		check("proxies", cidr(network))
@@ -100,9 +103,9 @@ func (l *loader) validateTogether() (errs []error) {
 	return errs
 }
 
-func inRange(n, least int) error {
-	if n < least || n > most {
-		return fmt.Errorf("%d is not between %d and %d", n, least, most)
+func inRange(n, least, greatest int) error {
+	if n < least || n > greatest {
+		return fmt.Errorf("%d is not between %d and %d", n, least, greatest)
 	}
 	return nil
 }
@@ -189,8 +192,9 @@ func redisURL(text string) error {
 	return nil
 }
 
+// cidr refuses networks of IPv4 in IPv6: addresses are compared as IPv4, so they would never be met.
 func cidr(text string) error {
-	if _, err := netip.ParsePrefix(text); err != nil {
+	if p, err := netip.ParsePrefix(text); err != nil || p.Addr().Is4In6() {
 		return fmt.Errorf("%q is not a network: write it as in 10.0.0.0/8", text)
 	}
 	return nil
