@@ -14,12 +14,13 @@ import (
 )
 
 // TestShortJobBehindLongOnes measures what a job of 11 s of audio takes on the idle node, and behind three jobs of half an hour
-// that have every decode slot. The promise is three times as long at most behind one, in the median; 0.9 to 1.5 times is what was
-// measured. With ACCEPTANCE=1 it is the base model, behind one of two hours.
+// that have every decode slot and had, once, every decoder. Its fair share is a quarter of the machine, so it may take four times as
+// long, and one for what all share. With ACCEPTANCE=1 it is the base model behind one job of two hours, where the promise is three
+// times at most, in the median; 0.9 to 1.5 times is what was measured.
 func TestShortJobBehindLongOnes(t *testing.T) {
-	model, samples, length, jobs := small, 5, 30*time.Minute, 3
+	model, samples, length, jobs, most := small, 5, 30*time.Minute, 3, 5.0
 	if os.Getenv("ACCEPTANCE") != "" {
-		model, samples, length, jobs = "base", 15, 2*time.Hour, 1
+		model, samples, length, jobs, most = "base", 15, 2*time.Hour, 1, 3
 	}
 	testmedia.Model(t, model+"-q8_0")
 	path, jfk := long(t, length), testmedia.Sample(t, "jfk.wav")
@@ -44,8 +45,8 @@ func TestShortJobBehindLongOnes(t *testing.T) {
 	}
 	ratio := float64(median(behind)) / float64(median(idle))
 	t.Logf("idle %s: median %s; behind %d long jobs %s: median %s; %.2f times", idle, median(idle), jobs, behind, median(behind), ratio)
-	if ratio > 3 {
-		t.Errorf("a short job behind a long one takes %.2f times as long, want at most 3", ratio)
+	if ratio > most {
+		t.Errorf("a short job behind %d long ones takes %.2f times as long, want at most %.0f", jobs, ratio, most)
 	}
 	for _, id := range ids {
 		if o := n.steno("cancel", string(id)); o.code != 0 {
