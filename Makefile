@@ -17,7 +17,7 @@ CGO := source .build/engine/env
 
 PKG ?= ./...
 
-.PHONY: help run build test acceptance bench-history lint tools engine peer models samples clean clobber
+.PHONY: help run build test acceptance bench-history bench-api lint tools engine peer models samples clean clobber
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,10 @@ acceptance: build models samples peer ## measure what is promised: times, memory
 bench-history: ## measure pages of a history of a million tasks, on SQLite and PostgreSQL
 	@scripts/tools.sh go postgresql
 	CGO_ENABLED=0 STENO_PLANS=$(PLANS) go test -v -tags historybench -count=1 -timeout 30m -run TestHistoryBench ./store
+
+bench-api: build models samples ## measure the response cache, and answers while the machine transcribes (wants a quiet machine)
+	@scripts/tools.sh redis-server
+	CGO_ENABLED=0 go test -v -tags apibench -count=1 -timeout 30m -run 'TestAPIBench$$' ./api
 
 lint: tools engine $(LINTER) ## check layout, code and scripts
 	@scripts/tools.sh shellcheck

@@ -16,7 +16,7 @@ const maxToken = 8 << 10
 // errUnauthorized says nothing of what is wrong: that would help those who guess.
 func errUnauthorized() *Problem {
 	return newProblem(http.StatusUnauthorized, "UNAUTHORIZED",
-		"the request has no valid token: get one from POST /api/v1/auth/token, or use an API key, and send it as Authorization: Bearer …").
+		"the request has no valid token: send one of POST /api/v1/auth/token, or an API key, as Authorization: Bearer …").
 		with("WWW-Authenticate", `Bearer realm="steno"`)
 }
 

@@ -46,7 +46,7 @@ const maxKept = 4 << 20
 // dropTime bounds how long a write waits for the cache.
 const dropTime = 2 * time.Second
 
-// drop forgets answers. Where that fails nothing is taken from the cache until all that is in it has grown too old.
+// drop forgets answers.
 func (s *Server) drop(tags ...string) {
 	if s.cfg.CacheTTL < 0 {
 		return
@@ -55,7 +55,16 @@ func (s *Server) drop(tags ...string) {
 	ctx, cancel := context.WithTimeout(context.Background(), dropTime)
 	defer cancel()
 	if err := s.cfg.Cache.Drop(ctx, tags...); err != nil {
-		s.distrust.Store(time.Now().Add(s.cfg.CacheTTL).UnixNano())
+		s.doWithout(err)
+	}
+}
+
+// doWithout lets nothing be taken from the cache until all that is in it now has grown too old. A cache that does not answer has
+// missed what was to be dropped, by us or by other gateways, and may still have it when it is back; and to ask it each time in
+// vain would slow down all requests.
+func (s *Server) doWithout(err error) {
+	now := time.Now()
+	if s.distrust.Swap(now.Add(s.cfg.CacheTTL).UnixNano()) <= now.UnixNano() {
 		s.cfg.Log.Warn("the cache does not answer: doing without it for a while", "for", s.cfg.CacheTTL, "error", err)
 	}
 }
@@ -86,10 +95,11 @@ func (c *recorder) Write(p []byte) (int, error) {
 	return c.body.Write(p)
 }
 
-// caching answers from the cache where it can, and keeps what the handler says. Answers get an entity tag, so that clients can ask
-// whether theirs is still true, and for parts.
+// caching answers from the cache where it can, and keeps what the handler says. Answers get an entity tag, so that clients can
+// ask whether theirs is still true, and for parts.
 func (s *Server) caching(t route, handle http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
+		until := time.Now().Add(s.cfg.CacheTTL) // from before the work, so that after distrust nothing from before it is left
 		tag, key := t.cached(r), r.URL.Path+"?"+r.URL.Query().Encode()
 		kept, ticket := s.kept(r, tag, key)
 		if kept != nil {
@@ -104,13 +114,13 @@ func (s *Server) caching(t route, handle http.HandlerFunc) http.HandlerFunc {
 		}
 		handle(c, plain)
 		c.WriteHeader(http.StatusOK)
-		c.reply.Body = c.body.Bytes()
+		c.Body = c.body.Bytes()
 		if c.Status == http.StatusOK && c.Header().Get("ETag") == "" {
-			sum := sha256.Sum256(c.reply.Body)
+			sum := sha256.Sum256(c.Body)
 			c.Header().Set("ETag", `"`+base64.RawURLEncoding.EncodeToString(sum[:16])+`"`)
 		}
 		if c.Status >= 200 && c.Status < 400 {
-			s.keep(r.Context(), tag, key, ticket, c.reply)
+			s.keep(r.Context(), tag, key, ticket, c.reply, time.Until(until))
 		}
 		s.send(w, r, c.reply, "MISS")
 	}
@@ -125,8 +135,10 @@ func (s *Server) kept(r *http.Request, tag, key string) (*reply, string) {
 	value, ticket, err := s.cfg.Cache.Get(r.Context(), tag, key)
 	s.metrics.timed("get", began)
 	if err != nil {
-		s.cfg.Log.WarnContext(r.Context(), "read from the cache", "error", err)
 		s.metrics.cache.WithLabelValues("error").Inc()
+		if r.Context().Err() == nil { // else it is the client who has gone
+			s.doWithout(err)
+		}
 		return nil, ""
 	}
 	if value == nil || strings.Contains(r.Header.Get("Cache-Control"), "no-cache") {
@@ -142,15 +154,15 @@ func (s *Server) kept(r *http.Request, tag, key string) (*reply, string) {
 	return &kept, ""
 }
 
-func (s *Server) keep(ctx context.Context, tag, key, ticket string, c reply) {
-	if ticket == "" || len(c.Body) > maxKept {
+func (s *Server) keep(ctx context.Context, tag, key, ticket string, c reply, ttl time.Duration) {
+	if ticket == "" || len(c.Body) > maxKept || ttl < time.Millisecond {
 		return
 	}
 	defer s.metrics.timed("put", time.Now())
 	var buf bytes.Buffer
 	err := gob.NewEncoder(&buf).Encode(c)
 	if err == nil {
-		err = s.cfg.Cache.Put(ctx, tag, key, ticket, buf.Bytes(), s.cfg.CacheTTL)
+		err = s.cfg.Cache.Put(ctx, tag, key, ticket, buf.Bytes(), ttl)
 	}
 	if err != nil {
 		s.cfg.Log.WarnContext(ctx, "write to the cache", "error", err)

@@ -40,7 +40,7 @@ func NewRedisCache(url string) (*RedisCache, error) {
 		return nil, job.Errorf(job.Input, "BAD_REDIS", "the URL of Redis cannot be read: write it as in redis://host:6379/0")
 	}
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = redisDial, redisCall, redisCall
-	o.MaxRetries, o.ContextTimeoutEnabled = 1, true
+	o.MaxRetries, o.DialerRetries, o.ContextTimeoutEnabled = 1, 1, true // by default five dials with pauses: 0.4 s where it is down
 	return &RedisCache{redis.NewClient(o)}, nil
 }
 
@@ -52,12 +52,13 @@ func (c *RedisCache) Ping(ctx context.Context) error {
 	return nil
 }
 
-func stampKey(tag string) string { return "steno:stamp:" + tag }
+// Keys are of bounded length, whatever the path and the query.
+func stampKey(tag string) string      { return "steno:stamp:" + digest(tag) }
+func valueKey(tag, key string) string { return "steno:value:" + digest(tag+" "+key) }
 
-// valueKey is of bounded length, whatever the query.
-func valueKey(tag, key string) string {
-	sum := sha256.Sum256([]byte(tag + " " + key))
-	return "steno:value:" + base64.RawURLEncoding.EncodeToString(sum[:])
+func digest(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
 // Get implements Cache.

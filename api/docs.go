@@ -12,10 +12,10 @@ import (
 	"github.com/swaggest/swgui/v5emb"
 )
 
-// docsPolicy lets the page of the documentation run its own script, which is part of the page, and nothing from elsewhere. No text
-// of users is ever on it.
-const docsPolicy = "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; " +
-	"frame-ancestors 'none'"
+// docsPolicy lets the page of the documentation run its own script, which is part of the page, and nothing from elsewhere. No
+// text of users is ever on it.
+const docsPolicy = "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; " +
+	"img-src 'self' data:; frame-ancestors 'none'"
 
 // docRoutes serves the description of all routes, and a page to browse it. Call it last.
 func (s *Server) docRoutes() error {

@@ -15,6 +15,10 @@ func (s *Server) follow(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if r.Method == http.MethodHead {
+		newStream(w) // without a body there is nothing to stay for
+		return nil
+	}
 	hub, leave, err := s.hubs.follow(t)
 	if err != nil {
 		return err
@@ -26,13 +30,14 @@ func (s *Server) follow(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	out := newStream(w)
+	_ = out.write([]byte("retry: 2000\n\n")) // not for clients of OpenAI's API, which take it for an event
 	beat := time.NewTicker(s.cfg.Heartbeat)
 	defer beat.Stop()
 	for {
 		list, more, ended := hub.since(at)
 		for _, e := range list {
 			if err := out.event(hub.id(e), e.name, e.data); err != nil {
-				return nil //nolint:nilerr // the client has gone
+				return nil // the client has gone
 			}
 			at = e.n
 		}
@@ -43,7 +48,7 @@ func (s *Server) follow(w http.ResponseWriter, r *http.Request) error {
 		case <-more:
 		case <-beat.C:
 			if err := out.comment("alive"); err != nil {
-				return nil //nolint:nilerr // the client has gone
+				return nil // the client has gone
 			}
 		case <-r.Context().Done():
 			return nil
@@ -68,7 +73,7 @@ func newStream(w http.ResponseWriter) *stream {
 	deadlines(w, 0, stallTime)
 	w.WriteHeader(http.StatusOK)
 	s := &stream{w, http.NewResponseController(w)}
-	_ = s.write([]byte("retry: 2000\n\n")) // where that fails the next write does too
+	_ = s.write([]byte(": ready\n\n")) // where that fails the next write does too
 	return s
 }
 

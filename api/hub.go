@@ -230,6 +230,7 @@ func (h *hub) read(ctx context.Context) {
 		}
 		return
 	case t.Status.Terminal():
+		h.owner.s.drop(taskTag(t.User, t.ID), historyTag(t.User)) // the relay may not have told us yet
 		h.add(string(t.Status), bodyOf(t))
 		h.end()
 		return

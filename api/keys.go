@@ -1,7 +1,6 @@
 package api
 
 import (
-	"bufio"
 	"bytes"
 	"crypto/rand"
 	"encoding/base64"
@@ -56,8 +55,8 @@ func makeKeys(path string) error {
 		return err
 	}
 	defer os.Remove(f.Name())
-	_, err = fmt.Fprintf(f, "# Keys that sign access tokens: the first signs, all verify. To rotate, put a new line on top and restart.\n%s\n",
-		newKey().line())
+	_, err = fmt.Fprintf(f, "# Keys that sign access tokens: the first signs, all verify. "+
+		"To rotate, put a new line on top and restart.\n%s\n", newKey().line())
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
@@ -73,7 +72,7 @@ func RotateKeys(path string, keep int) (Keys, error) {
 	if err != nil {
 		return nil, err
 	}
-	keys = append(Keys{newKey()}, keys[:min(keep, len(keys))]...)
+	keys = append(Keys{newKey()}, keys[:max(0, min(keep, len(keys)))]...)
 	var text bytes.Buffer
 	for _, k := range keys {
 		fmt.Fprintln(&text, k.line())
@@ -104,15 +103,15 @@ func (k Key) line() string { return k.ID + " " + base64.StdEncoding.EncodeToStri
 
 func parseKeys(data []byte) (Keys, error) {
 	var keys Keys
-	for s := bufio.NewScanner(bytes.NewReader(data)); s.Scan(); {
-		line := strings.TrimSpace(s.Text())
+	for i, line := range strings.Split(string(data), "\n") {
+		line = strings.TrimSpace(line)
 		if line == "" || line[0] == '#' {
 			continue
 		}
 		id, text, _ := strings.Cut(line, " ")
 		secret, err := base64.StdEncoding.DecodeString(strings.TrimSpace(text))
 		if err != nil || len(secret) < minSecret || id == "" {
-			return nil, fmt.Errorf("line %d is no key: write an id, a space and at least %d bytes in base64", len(keys)+1, minSecret)
+			return nil, fmt.Errorf("line %d is no key: write an id, a space and at least %d bytes in base64", i+1, minSecret)
 		}
 		if keys.find(id) != nil {
 			return nil, fmt.Errorf("the id %q is there twice: remove one line", id)

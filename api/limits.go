@@ -68,8 +68,8 @@ func (l *limits) close() {
 	}
 }
 
-// addressOf is whom the limits count: the peer, or where that is a proxy of ours, the last address before it in X-Forwarded-For. Of
-// IPv6 the network counts, for one subscriber has all of its addresses.
+// addressOf is whom the limits count: the peer, or where that is a proxy of ours, the last address before it in X-Forwarded-For.
+// Of IPv6 the network counts, for one subscriber has all of its addresses.
 func (s *Server) addressOf(r *http.Request) string {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"net/http"
 	"slices"
 	"strconv"
@@ -80,7 +81,7 @@ func openaiAsked(fields map[string][]string, task job.Task) (asked, error) {
 	}
 	if text := one("temperature"); text != "" {
 		// It decodes greedily, and hotter only where that fails, as Whisper does; so the value changes nothing.
-		if v, err := strconv.ParseFloat(text, 64); err != nil || v < 0 || v > 1 {
+		if v, err := strconv.ParseFloat(text, 64); err != nil || math.IsNaN(v) || v < 0 || v > 1 {
 			return a, badField("body.temperature", "BAD_FIELD", "temperature is no number between 0 and 1")
 		}
 	}
@@ -292,8 +293,8 @@ func (s *Server) openaiRoutes() {
 		}, s.openai(task))
 	}
 	s.plain(route{
-		method: http.MethodGet, path: openaiPrefix + "models", id: "list-models", tag: "openai", openai: true, summary: "List the models",
-		done: map[int]*huma.Response{http.StatusOK: answerOf[modelList](s, "ModelList", "the models")},
+		method: http.MethodGet, path: openaiPrefix + "models", id: "list-models", tag: "openai", openai: true,
+		summary: "List the models", done: map[int]*huma.Response{http.StatusOK: answerOf[modelList](s, "ModelList", "the models")},
 	}, s.models)
 	s.plain(route{
 		method: http.MethodGet, path: openaiPrefix + "models/{model}", id: "describe-model", tag: "openai", openai: true,

@@ -27,8 +27,8 @@ type verboseBody struct {
 	Task     string           `json:"task,omitempty"`
 	Language string           `json:"language,omitempty" doc:"its English name" example:"english"`
 	Duration float64          `json:"duration,omitempty"`
-	Segments []verboseSegment `json:"segments,omitempty"`
-	Words    []verboseWord    `json:"words,omitempty"`
+	Segments []verboseSegment `json:"segments,omitzero"`
+	Words    []verboseWord    `json:"words,omitzero"`
 }
 
 type verboseSegment struct {
@@ -67,7 +67,13 @@ func openaiAnswer(w http.ResponseWriter, want asked, t transcript.Transcript) er
 }
 
 func verbose(t transcript.Transcript, words bool) verboseBody {
-	b := verboseBody{Text: t.Text, Usage: usageOf(t), Task: t.Task, Language: languageName(t.Language), Duration: t.Duration}
+	b := verboseBody{
+		Text: t.Text, Usage: usageOf(t), Task: t.Task, Language: languageName(t.Language), Duration: t.Duration,
+		Segments: []verboseSegment{}, // also where nobody speaks: clients walk through it
+	}
+	if words {
+		b.Words = []verboseWord{}
+	}
 	for _, s := range t.Segments {
 		b.Segments = append(b.Segments, verboseSegment{
 			ID: s.ID, Seek: int(s.Start * 100), Start: s.Start, End: s.End, Text: s.Text, Tokens: []int{},
@@ -82,8 +88,14 @@ func verbose(t transcript.Transcript, words bool) verboseBody {
 	return b
 }
 
+// otherNames are languages that Whisper, and so OpenAI's API, calls otherwise than the Unicode Consortium does.
+var otherNames = map[string]string{"bn": "bengali", "my": "myanmar", "nn": "nynorsk", "no": "norwegian", "tl": "tagalog"}
+
 // languageName is the English name of a code, in lower case as OpenAI's API has it.
 func languageName(code string) string {
+	if name, known := otherNames[code]; known {
+		return name
+	}
 	tag, err := language.Parse(code)
 	if err != nil {
 		return code

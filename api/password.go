@@ -43,7 +43,8 @@ func HashPassword(password string) (string, error) {
 func hashWith(password string, salt []byte) string {
 	key := argon2.IDKey([]byte(password), salt, argonTime, argonMemory, argonThreads, argonKey)
 	b64 := base64.RawStdEncoding.EncodeToString
-	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, argonMemory, argonTime, argonThreads, b64(salt), b64(key))
+	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s",
+		argon2.Version, argonMemory, argonTime, argonThreads, b64(salt), b64(key))
 }
 
 // GeneratePassword makes one of 120 random bits.
@@ -66,10 +67,13 @@ var errPHC = errors.New("the stored password hash cannot be read: set a new pass
 func parsePHC(text string) (phc, error) {
 	var h phc
 	parts := strings.Split(text, "$")
-	if len(parts) != 6 || parts[1] != "argon2id" || parts[2] != fmt.Sprintf("v=%d", argon2.Version) {
+	if len(parts) != 6 || parts[0] != "" || parts[1] != "argon2id" || parts[2] != fmt.Sprintf("v=%d", argon2.Version) {
 		return h, errPHC
 	}
-	if n, err := fmt.Sscanf(parts[3], "m=%d,t=%d,p=%d", &h.memory, &h.time, &h.threads); n != 3 || err != nil {
+	const costs = "m=%d,t=%d,p=%d"
+	// Sscanf passes over spaces and what follows, such as a parameter that the hash depends on and we do not know.
+	if _, err := fmt.Sscanf(parts[3], costs, &h.memory, &h.time, &h.threads); err != nil ||
+		fmt.Sprintf(costs, h.memory, h.time, h.threads) != parts[3] {
 		return h, errPHC
 	}
 	var err error

@@ -203,13 +203,12 @@ func (s *Server) lost(w http.ResponseWriter, r *http.Request) {
 	}
 	probe := &headerOnly{header: http.Header{}}
 	handler.ServeHTTP(probe, r)
-	switch {
-	case probe.status == http.StatusMethodNotAllowed:
+	if probe.status == http.StatusMethodNotAllowed {
 		allow := probe.header.Get("Allow")
 		s.fail(w, r, newProblem(http.StatusMethodNotAllowed, "METHOD_NOT_ALLOWED", "this path takes "+allow+" only").with("Allow", allow))
-	default:
-		s.fail(w, r, newProblem(http.StatusNotFound, "NO_SUCH_PATH", "there is nothing here: see /docs for the paths"))
+		return
 	}
+	s.fail(w, r, newProblem(http.StatusNotFound, "NO_SUCH_PATH", "there is nothing here: see /docs for the paths"))
 }
 
 // headerOnly takes an answer without its body.

@@ -27,6 +27,12 @@ func bytesOf(description string, types ...string) *huma.Response {
 	for _, t := range types {
 		r.Content[t] = &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString}}
 	}
+	if r.Content[eventType] != nil { // of a stream each event is described
+		text := &huma.Schema{Type: huma.TypeString}
+		r.Content[eventType].Schema = &huma.Schema{
+			Type: huma.TypeObject, Properties: map[string]*huma.Schema{"id": text, "event": text, "data": text},
+		}
+	}
 	return r
 }
 

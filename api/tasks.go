@@ -13,6 +13,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"steno/internal/failpoint"
 	"steno/job"
 	"steno/store"
 )
@@ -82,15 +83,15 @@ type createInput struct {
 
 type createBody struct {
 	File      string   `json:"file_id" maxLength:"64" doc:"from POST /files"`
-	Model     string   `json:"model,omitempty" maxLength:"64" doc:"a name of GET /v1/models; the service's default if absent" example:"whisper-turbo"`
+	Model     string   `json:"model,omitempty" maxLength:"64" doc:"one of GET /v1/models" example:"whisper-turbo"`
 	Language  string   `json:"language,omitempty" maxLength:"8" default:"auto" doc:"an ISO 639-1 code, or auto"`
 	Task      job.Task `json:"task,omitempty" enum:"transcribe,translate" default:"transcribe" doc:"translate writes English"`
 	Words     bool     `json:"words,omitempty" doc:"give the time of each word"`
 	Diarize   bool     `json:"diarization,omitempty" doc:"tell speakers apart"`
 	Prompt    string   `json:"prompt,omitempty" maxLength:"4096" doc:"text that precedes the speech, to spell names"`
 	Truncated bool     `json:"allow_truncated,omitempty" doc:"take what decodes of a file that ends early"`
-	Webhook   string   `json:"webhook,omitempty" maxLength:"2048" doc:"is called when the task has ended" example:"https://example.com/steno"`
-	Reuse     *bool    `json:"reuse,omitempty" default:"true" doc:"take a finished transcript of the same audio, model and parameters over"`
+	Webhook   string   `json:"webhook,omitempty" maxLength:"2048" doc:"called when the task has ended"`
+	Reuse     *bool    `json:"reuse,omitempty" default:"true" doc:"take a finished transcript of the same over"`
 }
 
 type createdBody struct {
@@ -109,7 +110,7 @@ type createdOutput struct {
 func (s *Server) create(ctx context.Context, in *createInput) (*createdOutput, error) {
 	b := in.Body
 	t, created, err := s.newTask(ctx, store.NewTask{
-		File: b.File,
+		File: plainID(b.File),
 		Params: job.Params{
 			Model: b.Model, Language: b.Language, Task: b.Task, Words: b.Words, Diarize: b.Diarize, Prompt: b.Prompt,
 			AllowTruncated: b.Truncated,
@@ -143,6 +144,9 @@ func (s *Server) newTask(ctx context.Context, n store.NewTask) (store.Task, bool
 	t, created, err := s.cfg.Store.CreateTask(ctx, n)
 	if err != nil {
 		return store.Task{}, false, err
+	}
+	if failpoint.On && created {
+		failpoint.Hit(failpoint.CreateCommitted)
 	}
 	if created {
 		s.drop(historyTag(n.User))
@@ -214,7 +218,8 @@ func (s *Server) remove(w http.ResponseWriter, r *http.Request) error {
 	s.cfg.Notify()
 	if withFile && t.File != "" {
 		// Where other tasks need it, or somebody was faster, the task alone is gone.
-		if err := s.deleteFile(ctx, user, t.File); err != nil && !errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrConflict) {
+		err := s.deleteFile(ctx, user, t.File)
+		if err != nil && !errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrConflict) {
 			return err
 		}
 	}

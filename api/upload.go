@@ -14,6 +14,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -52,7 +53,8 @@ type form struct {
 	fields map[string][]string
 }
 
-// receive takes a request's file, and waits for its turn before. The caller must call done at the end, also after an error.
+// receive takes a request's file, and waits for its turn before. The caller must call done at the end, also after an error; to call
+// it again does nothing.
 func (s *Server) receive(w http.ResponseWriter, r *http.Request) (f form, done func(), err error) {
 	done = func() { f.file.remove() }
 	leave, err := s.enterUpload(r.Context())
@@ -60,20 +62,23 @@ func (s *Server) receive(w http.ResponseWriter, r *http.Request) (f form, done f
 		return f, done, err
 	}
 	s.metrics.uploads.Inc()
-	done = func() {
+	done = sync.OnceFunc(func() {
 		f.file.remove()
 		s.metrics.uploads.Dec()
 		leave()
-	}
+	})
 	if r.ContentLength > s.cfg.MaxUpload+maxOverhead {
 		return f, done, s.tooLarge()
 	}
 	body := &steady{
 		ReadCloser: http.MaxBytesReader(w, r.Body, s.cfg.MaxUpload+maxOverhead), w: w, until: time.Now().Add(uploadTime),
 	}
-	f, err = s.read(r, body)
+	if f, err = s.read(r, body); err != nil {
+		deadlines(w, readTime, writeTime) // for what is left of the body, and for the answer, which comes after it
+		return f, done, s.cut(err)
+	}
 	deadlines(w, settleTime, settleTime)
-	return f, done, s.cut(err)
+	return f, done, nil
 }
 
 // enterUpload bounds the uploads at the same time.
@@ -124,7 +129,8 @@ func (s *Server) cut(err error) error {
 	case errors.As(err, &tooLong):
 		return s.tooLarge()
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return newProblem(http.StatusRequestTimeout, "UPLOAD_STALLED", "the upload has stopped: send it again")
+		// Without the close, the answer would wait for the rest of the body.
+		return newProblem(http.StatusRequestTimeout, "UPLOAD_STALLED", "the upload has stopped: send it again").with("Connection", "close")
 	}
 	return newProblem(http.StatusBadRequest, "UPLOAD_CUT", "the upload ended early or is no proper form: send it again")
 }
@@ -134,9 +140,14 @@ func (s *Server) read(r *http.Request, body io.Reader) (form, error) {
 	mediaType, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err == nil && mediaType == "multipart/form-data" {
 		if params["boundary"] == "" {
-			return form{}, newProblem(http.StatusBadRequest, "UPLOAD_CUT", "the form names no boundary: let your client make the Content-Type")
+			return form{}, newProblem(http.StatusBadRequest, "UPLOAD_CUT",
+				"the form names no boundary: let your client make the Content-Type")
 		}
-		return s.readForm(multipart.NewReader(body, params["boundary"]))
+		f, err := s.readForm(multipart.NewReader(body, params["boundary"]))
+		if err == nil {
+			_, err = io.Copy(io.Discard, body) // only after its last byte does the server notice a client that leaves
+		}
+		return f, err
 	}
 	name := r.URL.Query().Get("name")
 	if _, p, err := mime.ParseMediaType(r.Header.Get("Content-Disposition")); err == nil && name == "" {
@@ -151,7 +162,7 @@ func (s *Server) readForm(parts *multipart.Reader) (form, error) {
 	left := int64(maxFields)
 	for {
 		part, err := parts.NextPart()
-		if errors.Is(err, io.EOF) {
+		if err == io.EOF { //nolint:errorlint // one that is wrapped means that the form lacks its end
 			break
 		}
 		if err != nil {

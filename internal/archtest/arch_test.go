@@ -33,16 +33,19 @@ var allowed = map[string][]string{
 	// It knows the queue by an interface of its own, so that neither the queue nor the record knows the other.
 	"relay": {"job", "transcript", "store", "internal/failpoint"},
 	// The gateway asks for what it needs of queue, audio and models by interfaces of its own.
-	"api":   {"job", "transcript", "store"},
+	"api":   {"job", "transcript", "store", "internal/failpoint"},
 	"bench": {"job", "transcript", "internal/testmedia"},
 	// Tools for all.
 	"internal/failpoint": {},
 	"internal/proc":      {},
-	"internal/config":    {"job"},
+	"internal/config":    {"job", "internal/failpoint"},
 	"internal/telemetry": {},
 	"internal/testmedia": {"transcript"},
 	"internal/testpg":    {"internal/proc"},
-	"internal/archtest":  {},
+	"internal/testredis": {"internal/proc"},
+	// It is handed the database, so that its driver stays in store.
+	"internal/testhistory": {},
+	"internal/archtest":    {},
 	// Only its tests import, and go list leaves those out.
 	"internal/acceptance": {"audio", "internal/testmedia"},
 }
