@@ -32,7 +32,7 @@ test: build models samples ## run all tests with the real engine and the race de
 	@scripts/tools.sh espeak-ng postgresql redis-server
 	@scripts/clients.sh
 	CGO_ENABLED=0 go build ./...
-	$(CGO) && $(if $(CORPUS),STENO_CORPUS=$(CORPUS)) go test -race -timeout 20m $(PKG)
+	$(CGO) && $(if $(CORPUS),STENO_CORPUS=$(CORPUS)) go test -race -timeout 30m $(PKG)
 
 acceptance: build models samples peer ## measure what is promised: times, memory, preparation, speed (wants a quiet machine)
 	@scripts/tools.sh espeak-ng

@@ -26,8 +26,8 @@ import (
 	"steno/store"
 )
 
-// bare is a gateway on a record alone, called without a network. It can stand in a bubble of synctest, where time passes only when
-// the test sleeps.
+// bare is a gateway on a record alone, called without a network. It can stand in a bubble of synctest, where time passes only
+// when the test sleeps.
 type bare struct {
 	*testing.T
 	server   *api.Server
@@ -158,7 +158,8 @@ func (b *bare) token(u store.User) forged {
 	return forged{
 		header: map[string]any{"alg": "HS256", "typ": "JWT", "kid": b.cfg.Keys[0].ID},
 		claims: map[string]any{
-			"iss": "steno", "aud": []string{"steno-api"}, "sub": u.ID, "iat": now, "exp": now + 3600, "gen": u.TokenGeneration, "auth_time": now,
+			"iss": "steno", "aud": []string{"steno-api"}, "sub": u.ID, "iat": now, "exp": now + 3600,
+			"gen": u.TokenGeneration, "auth_time": now,
 		},
 		secret: b.cfg.Keys[0].Secret, hash: sha256.New,
 	}

@@ -3,7 +3,7 @@ package api_test
 import (
 	"context"
 	"fmt"
-	"runtime"
+	"math/rand/v2"
 	"strconv"
 	"strings"
 	"sync"
@@ -206,7 +206,7 @@ func testConcurrent(t *testing.T, one, other api.Cache) {
 			}
 		case ticket != "":
 			now := n.truth.Load()
-			runtime.Gosched()
+			time.Sleep(rand.N(200 * time.Microsecond)) // the work, while which others write
 			if now < n.floor.Load() {
 				late.Add(1)
 			}

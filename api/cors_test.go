@@ -63,7 +63,8 @@ func TestOrigins(t *testing.T) {
 					want, policy = row.origin, "cross-origin"
 				}
 				h := got.Header
-				if h.Get(allowOrigin) != want || h.Get("Cross-Origin-Resource-Policy") != policy || h.Get("Access-Control-Allow-Credentials") != "" {
+				if h.Get(allowOrigin) != want || h.Get("Cross-Origin-Resource-Policy") != policy ||
+					h.Get("Access-Control-Allow-Credentials") != "" {
 					t.Errorf("%s: %d, %v", got.what, got.StatusCode, h)
 				}
 				// Whoever keeps the answer must not show it to pages of another origin.
@@ -87,7 +88,8 @@ func TestOrigins(t *testing.T) {
 			headers = append(headers, "Access-Control-Request-Method", "DELETE", "Access-Control-Request-Headers", "authorization")
 			ask := b.call(user{}, "OPTIONS", "/api/v1/files/x", nil, headers...)
 			h := check(ask)
-			if (ask.StatusCode == 204) != row.allowed || (h.Get(allowMethods) != "") != row.allowed || (h.Get(allowHeaders) != "") != row.allowed {
+			if (ask.StatusCode == 204) != row.allowed || (h.Get(allowMethods) != "") != row.allowed ||
+				(h.Get(allowHeaders) != "") != row.allowed {
 				t.Errorf("preflight: %d, %v", ask.StatusCode, h)
 			}
 			check(b.call(user{}, "OPTIONS", "/api/v1/files/x", nil, headers[:len(headers)-4]...).want(405)) // it is no question
@@ -102,7 +104,8 @@ func TestPreflightCoversRoutes(t *testing.T) {
 	list := func(h http.Header, name string) []string { return strings.Split(strings.ToLower(h.Get(name)), ", ") }
 	asked := []string{"authorization", "content-type", "x-request-id", "if-none-match"}
 	for _, o := range operations(t, b.call(user{}, "GET", "/openapi.json", nil).want(200).body) {
-		got := b.call(user{}, "OPTIONS", o.at("x"), nil, "Origin", "https://app.example", "Access-Control-Request-Method", o.method).want(204)
+		got := b.call(user{}, "OPTIONS", o.at("x"), nil,
+			"Origin", "https://app.example", "Access-Control-Request-Method", o.method).want(204)
 		if !slices.Contains(list(got.Header, allowMethods), strings.ToLower(o.method)) {
 			t.Errorf("%s %s: only %s are allowed", o.method, o.path, got.Header.Get(allowMethods))
 		}
@@ -115,8 +118,11 @@ func TestPreflightCoversRoutes(t *testing.T) {
 			t.Errorf("%s %s: %v, %q", o.method, o.path, got.Header, got.body)
 		}
 	}
-	exposed := list(b.call(b.ada, "GET", "/api/v1/user/me", nil, "Origin", "https://app.example").Header, "Access-Control-Expose-Headers")
-	for _, name := range []string{"content-disposition", "location", "retry-after", "x-request-id", "x-cache", "etag", "idempotency-replayed"} {
+	answer := b.call(b.ada, "GET", "/api/v1/user/me", nil, "Origin", "https://app.example")
+	exposed := list(answer.Header, "Access-Control-Expose-Headers")
+	for _, name := range []string{
+		"content-disposition", "location", "retry-after", "x-request-id", "x-cache", "etag", "idempotency-replayed",
+	} {
 		if !slices.Contains(exposed, name) {
 			t.Errorf("%s is not among %s", name, exposed)
 		}
@@ -148,8 +154,9 @@ func TestRequestID(t *testing.T) {
 	t.Parallel()
 	b := newBare(t)
 	for id, taken := range map[string]bool{
-		"plain": true, "0": true, "3f2c-A_b.c:d": true, strings.Repeat("x", 64): true, strings.Repeat("x", 65): false, "": false, " ": false,
-		"a b": false, "a\nb": false, "a\r\nX-Evil: 1": false, "ä": false, "<script>": false, `"`: false, "a,b": false, "a/b": false, "\x00": false,
+		"plain": true, "0": true, "3f2c-A_b.c:d": true, strings.Repeat("x", 64): true, strings.Repeat("x", 65): false, "": false,
+		" ": false, "a b": false, "a\nb": false, "a\r\nX-Evil: 1": false, "ä": false, "<script>": false, `"`: false, "a,b": false,
+		"a/b": false, "\x00": false,
 	} {
 		var p api.Problem
 		got := b.call(user{}, "GET", "/nothing", nil, "X-Request-Id", id).want(404).json(&p)
@@ -164,7 +171,8 @@ func TestRequestID(t *testing.T) {
 		method, path string
 		status       int
 	}{
-		{b.ada, "GET", "/api/v1/user/me", 200}, {b.ada, "GET", historyPath, 200}, {b.ada, "GET", historyPath, 200}, {b.ada, "HEAD", historyPath, 200},
+		{b.ada, "GET", "/api/v1/user/me", 200}, {b.ada, "GET", historyPath, 200}, {b.ada, "GET", historyPath, 200},
+		{b.ada, "HEAD", historyPath, 200},
 		{b.ada, "POST", "/api/v1/user/keys", 400}, {user{}, "GET", "/api/v1/user/me", 401}, {user{}, "GET", "/v1/models", 401},
 		{user{}, "GET", "/nothing", 404}, {user{}, "PUT", "/health", 405}, {user{}, "GET", "/docs", 301}, {user{}, "GET", "/", 302},
 		{user{}, "GET", "/docs/", 200}, {user{}, "GET", "/openapi.json", 200}, {user{}, "GET", "/health/ready", 200},
@@ -175,7 +183,8 @@ func TestRequestID(t *testing.T) {
 			t.Errorf("%s %s has the id %q", row.method, row.path, h.Values("X-Request-Id"))
 		}
 		seen[h.Get("X-Request-Id")] = true
-		if h.Get("X-Content-Type-Options") != "nosniff" || h.Get("Content-Security-Policy") == "" || h.Get("X-Frame-Options") != "DENY" {
+		if h.Get("X-Content-Type-Options") != "nosniff" || h.Get("Content-Security-Policy") == "" ||
+			h.Get("X-Frame-Options") != "DENY" {
 			t.Errorf("%s %s: %v", row.method, row.path, h)
 		}
 	}
@@ -186,8 +195,8 @@ func TestNoSuchPath(t *testing.T) {
 	t.Parallel()
 	b := newBare(t)
 	for _, path := range []string{
-		"/nothing", "/api", "/api/v1", "/api/v1/", "/api/v1/nothing", "/api/v2/health", "/health/", "/api/v1/files/", "/api/v1/files/a/b",
-		"/api/v1/user/me/", "/openapi.yaml", "/v1/nothing", "/v1/models/", "/v1/audio", "/%2e%2e/health", "/v1",
+		"/nothing", "/api", "/api/v1", "/api/v1/", "/api/v1/nothing", "/api/v2/health", "/health/", "/api/v1/files/",
+		"/api/v1/files/a/b", "/api/v1/user/me/", "/openapi.yaml", "/v1/nothing", "/v1/models/", "/v1/audio", "/%2e%2e/health", "/v1",
 	} {
 		for _, as := range []user{{}, b.ada} {
 			b.call(as, "GET", path, nil).refused(404, "invalid_request_error", "NO_SUCH_PATH")

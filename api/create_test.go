@@ -49,7 +49,9 @@ func TestIdempotencyKey(t *testing.T) {
 	if other.ID == first.ID {
 		t.Error("another key gives the same task")
 	}
-	for what, change := range map[string]any{"language": "de", "words": true, "model": "tiny.en", "prompt": "x", "task": "translate"} {
+	for what, change := range map[string]any{
+		"language": "de", "words": true, "model": "tiny.en", "prompt": "x", "task": "translate", "reuse": true,
+	} {
 		another := maps.Clone(body)
 		another[what] = change
 		ask(r.ada, "k1", another).problem(409, "IDEMPOTENCY_MISMATCH")
@@ -125,7 +127,7 @@ func TestReuse(t *testing.T) {
 	}{
 		{"first", r.ada, map[string]any{"file_id": a.ID}, false, "run 1"},
 		{"the same", r.ada, map[string]any{"file_id": a.ID}, true, "run 1"},
-		{"the same, by default", r.ada, map[string]any{"file_id": a.ID, "reuse": true, "model": "base", "language": "auto"}, true, "run 1"},
+		{"same in full", r.ada, map[string]any{"file_id": a.ID, "reuse": true, "model": "base", "language": "auto"}, true, "run 1"},
 		{"somebody else's of the same content", r.eve, map[string]any{"file_id": b.ID}, true, "run 1"},
 		{"other content", r.eve, map[string]any{"file_id": other.ID}, false, "run 2"},
 		{"other parameter", r.ada, map[string]any{"file_id": a.ID, "language": "en"}, false, "run 3"},
@@ -140,7 +142,8 @@ func TestReuse(t *testing.T) {
 		if got := r.await(row.as, task.ID, job.Done); got.Reused != row.reused || got.Progress != 1 {
 			t.Errorf("%s: status %+v", row.what, got)
 		}
-		if got := r.call(row.as, "GET", taskPath(task.ID, "/download"), nil).want(200); strings.TrimSpace(string(got.body)) != row.text {
+		got := r.call(row.as, "GET", taskPath(task.ID, "/download"), nil).want(200)
+		if strings.TrimSpace(string(got.body)) != row.text {
 			t.Errorf("%s: text %q, want %q", row.what, got.body, row.text)
 		}
 		if !row.reused {
@@ -298,7 +301,8 @@ func TestDeleteTask(t *testing.T) {
 			t.Errorf("the one that runs: %+v", got)
 		}
 		var now cancelled
-		if r.call(r.ada, "GET", taskPath(running[0], "/status"), nil).want(200).json(&now); now.Status != job.Running || !now.Cancelling {
+		r.call(r.ada, "GET", taskPath(running[0], "/status"), nil).want(200).json(&now)
+		if now.Status != job.Running || !now.Cancelling {
 			t.Errorf("the one that runs, asked: %+v", now)
 		}
 	}

@@ -17,8 +17,8 @@ import (
 	"steno/job"
 )
 
-// Where nothing happens there are signs of life, and what another gateway writes is seen all the same. A story stays for those who
-// come back soon, and only for them.
+// Where nothing happens there are signs of life, and what another gateway writes is seen all the same. A story stays for those
+// who come back soon, and only for them.
 func TestTimesOfEvents(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -51,7 +51,8 @@ func TestTimesOfEvents(t *testing.T) {
 			return last
 		}
 		text := follow("", 50*time.Second, func() { s.hears("one") })
-		if n := strings.Count(text, ": alive\n\n"); n != 3 || !strings.Contains(text, "\n\nretry: 2000\n\n") || strings.Count(text, "event: ") != 2 {
+		beats, events := strings.Count(text, ": alive\n\n"), strings.Count(text, "event: ")
+		if beats != 3 || events != 2 || !strings.Contains(text, "\n\nretry: 2000\n\n") {
 			t.Errorf("in 50 s: %q", text)
 		}
 		last := lastOf(text)
@@ -242,7 +243,8 @@ func TestDoneBeforeNews(t *testing.T) {
 		t.Errorf("after done: %+v", got)
 	}
 	var history struct{ Items []taskOf }
-	if s.call(s.ada, "GET", historyPath+"?page=1", nil).json(&history); len(history.Items) != 1 || history.Items[0].Status != job.Done {
+	s.call(s.ada, "GET", historyPath+"?page=1", nil).json(&history)
+	if len(history.Items) != 1 || history.Items[0].Status != job.Done {
 		t.Errorf("after done: %+v", history)
 	}
 }

@@ -94,7 +94,8 @@ func (s *stage) record(id job.ID, state job.State, done float64, told bool) {
 	s.Helper()
 	s.version++
 	u := store.Update{
-		Task: id, State: state, Attempt: 1, Version: s.version, Progress: job.Progress{Stage: job.StageTranscribe, Done: done, Total: 10},
+		Task: id, State: state, Attempt: 1, Version: s.version,
+		Progress: job.Progress{Stage: job.StageTranscribe, Done: done, Total: 10},
 	}
 	switch state {
 	case job.Done:
@@ -149,8 +150,8 @@ func TestLateFollower(t *testing.T) {
 	s := newStage(t).open()
 	id := s.task()
 	first := s.events(s.ada, id, "")
-	if h := first.Header; first.StatusCode != 200 || h.Get("Content-Type") != "text/event-stream" || h.Get("Cache-Control") != "no-store" ||
-		h.Get("X-Accel-Buffering") != "no" {
+	if h := first.Header; first.StatusCode != 200 || h.Get("Content-Type") != "text/event-stream" ||
+		h.Get("Cache-Control") != "no-store" || h.Get("X-Accel-Buffering") != "no" {
 		t.Errorf("status %s, header %v", first.Status, h)
 	}
 	first.want("status", `"status":"queued"`)
@@ -214,7 +215,7 @@ func TestResumedEvents(t *testing.T) {
 	}
 	// An id that is not of this story, or none at all, gets the whole of it.
 	epoch, _, _ := strings.Cut(all[0].id, ".")
-	for _, last := range []string{"", "x", "0.1", ".", epoch, epoch + ".", epoch + ".-1", epoch + ".ü", epoch + ".zzzzzzzzzzzzzzzzzzzz"} {
+	for _, last := range []string{"", "x", "0.1", ".", epoch, epoch + ".", epoch + ".-1", epoch + ".ü", epoch + ".zzzzzzzzzzzzzzz"} {
 		again := s.events(s.ada, id, last)
 		if got := again.soon(); got.id != all[0].id {
 			t.Errorf("after %q: %+v", last, got)
@@ -298,11 +299,9 @@ func TestLongStory(t *testing.T) {
 	first.want("status", "running")
 	for i := range parts {
 		s.hears(fmt.Sprintf("part %d.", i))
-	}
-	s.tell(api.News{State: job.Running, Attempt: 1, Progress: job.Progress{Stage: job.StageMerge, Done: 9, Total: 10}})
-	for i := range parts {
 		first.want("segments", fmt.Sprintf("part %d.", i))
 	}
+	s.tell(api.News{State: job.Running, Attempt: 1, Progress: job.Progress{Stage: job.StageMerge, Done: 9, Total: 10}})
 	first.want("status", "merge")
 	late := s.events(s.ada, id, "")
 	for i := parts - kept; i < parts; i++ {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"steno/api"
 	"steno/job"
@@ -109,7 +110,13 @@ func TestOthersThingsAreNotThere(t *testing.T) {
 	for _, list := range ids {
 		every = append(every, list...)
 	}
-	before := r.all(r.ada)
+	before := ""
+	r.eventually("worker and relay have written all they have to say", func() bool {
+		last := before
+		time.Sleep(500 * time.Millisecond) // of silence
+		before = r.all(r.ada)
+		return before == last && strings.Contains(before, ", 0 commands, ")
+	})
 	routes := operations(t, r.call(user{}, "GET", "/openapi.json", nil).want(200).body)
 	asked := 0
 	compare := func(o operation, query, id, never string) {
@@ -190,7 +197,9 @@ func TestHistoriesAreApart(t *testing.T) {
 		}
 	}
 	for _, u := range []user{r.ada, r.eve} {
-		for _, query := range []string{"", "?page=1", "?limit=2&page=2", "?status=done", "?file_name=same", "?limit=1", "?limit=100&page=1"} {
+		for _, query := range []string{
+			"", "?page=1", "?limit=2&page=2", "?status=done", "?file_name=same", "?limit=1", "?limit=100&page=1",
+		} {
 			var got page
 			r.call(u, "GET", historyPath+query, nil).want(200).json(&got)
 			if len(got.Items) == 0 || got.Total != nil && *got.Total != 3 {
@@ -229,7 +238,8 @@ func TestIdempotencyKeysAreApart(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	create := func(u user, file string) *reply {
-		return r.call(u, "POST", "/api/v1/transcription/create", map[string]any{"file_id": file, "reuse": false}, "Idempotency-Key", "monday")
+		body := map[string]any{"file_id": file, "reuse": false}
+		return r.call(u, "POST", "/api/v1/transcription/create", body, "Idempotency-Key", "monday")
 	}
 	files := map[string]string{}
 	for _, u := range []user{r.ada, r.eve} {

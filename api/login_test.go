@@ -47,11 +47,13 @@ func TestLogin(t *testing.T) {
 	b.call(b.login("ada", password).tokenOf(b.ada), "GET", "/api/v1/user/me", nil).want(200)
 	var answers []string
 	for _, row := range []struct{ name, password string }{
-		{"ada", "wrong horse"}, {"ada", password + " "}, {"ada", strings.ToUpper(password)}, {"ada", strings.Repeat("x", 1024)}, {"ada", "\x00"},
-		{"Ada", password}, {"nobody", password}, {"ada\x00", password}, {"dan", password}, {"' OR 1=1 --", password}, {b.ada.ID, password},
+		{"ada", "wrong horse"}, {"ada", password + " "}, {"ada", strings.ToUpper(password)}, {"ada", strings.Repeat("x", 1024)},
+		{"ada", "\x00"}, {"Ada", password}, {"nobody", password}, {"ada\x00", password}, {"dan", password},
+		{"' OR 1=1 --", password}, {b.ada.ID, password},
 		{"nobody", "nobody's password"}, // the decoy's
 	} {
-		got := b.call(user{}, "POST", "/api/v1/auth/token", map[string]string{"username": row.name, "password": row.password}, "X-Request-Id", "x")
+		body := map[string]string{"username": row.name, "password": row.password}
+		got := b.call(user{}, "POST", "/api/v1/auth/token", body, "X-Request-Id", "x")
 		got.what += fmt.Sprintf(" as %+v", row)
 		got.problem(401, "BAD_CREDENTIALS")
 		if got.Header.Get("WWW-Authenticate") == "" {
@@ -63,8 +65,9 @@ func TestLogin(t *testing.T) {
 		t.Errorf("answers differ: %q", list)
 	}
 	for _, body := range []any{
-		map[string]string{"username": "ada"}, map[string]string{"password": password}, map[string]string{"username": "", "password": password},
-		map[string]string{"username": "ada", "password": ""}, map[string]any{"username": 1, "password": password}, []string{"ada", password},
+		map[string]string{"username": "ada"}, map[string]string{"password": password}, []string{"ada", password},
+		map[string]string{"username": "", "password": password}, map[string]string{"username": "ada", "password": ""},
+		map[string]any{"username": 1, "password": password},
 		map[string]string{"username": strings.Repeat("a", 65), "password": password},
 		map[string]string{"username": "ada", "password": strings.Repeat("a", 1025)},
 	} {
@@ -243,7 +246,9 @@ func TestAPIKeys(t *testing.T) {
 	for _, name := range []string{"", strings.Repeat("n", 101)} {
 		b.call(b.ada, "POST", path, map[string]string{"name": name}).problem(422, "BAD_FIELD")
 	}
-	for _, wrong := range []string{k.Key[:len(k.Key)-1], k.Key + "A", strings.ToUpper(k.Key), "sk-steno-" + strings.ToLower(k.Key[9:]), k.Prefix} {
+	for _, wrong := range []string{
+		k.Key[:len(k.Key)-1], k.Key + "A", strings.ToUpper(k.Key), "sk-steno-" + strings.ToLower(k.Key[9:]), k.Prefix,
+	} {
 		b.call(user{token: wrong}, "GET", "/api/v1/user/me", nil).problem(401, "UNAUTHORIZED")
 	}
 

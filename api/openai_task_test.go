@@ -32,13 +32,13 @@ func TestOpenAIClientLeaves(t *testing.T) {
 	r.work(hold(nil))
 	content := uint32(0)
 	for _, stream := range []string{"true", "false"} {
-		for _, chunked := range []bool{false, true} {
-			what := fmt.Sprintf("stream %s, chunked %v", stream, chunked)
+		for _, inChunks := range []bool{false, true} {
+			what := fmt.Sprintf("stream %s, chunked %v", stream, inChunks)
 			content++
 			form, contentType := formOf(t, "a.wav", wav(content), "stream", stream)
 			var body io.Reader = bytes.NewReader(form)
-			if chunked {
-				body = struct{ io.Reader }{body}
+			if inChunks {
+				body = chunked(form)
 			}
 			ctx, leave := context.WithCancel(t.Context())
 			req := must(http.NewRequestWithContext(ctx, http.MethodPost, r.base+transcriptions, body))(t)
@@ -136,7 +136,8 @@ func TestOpenAIDrain(t *testing.T) {
 		t.Errorf("header %v", p.Header)
 	}
 	list := openaiEvents(t, (<-streamed).want(200).body)
-	want := `{"error":{"message":"the service is stopping: send the request again in a moment","type":"server_error","param":null,"code":"STOPPING"}}`
+	want := `{"error":{"message":"the service is stopping: send the request again in a moment","type":"server_error",` +
+		`"param":null,"code":"STOPPING"}}`
 	if len(list) != 1 || list[0] != want {
 		t.Errorf("the stream ends with %q", list)
 	}

@@ -71,7 +71,7 @@ func (p *reply) failed(status int, kind, code string) (param string) {
 
 func TestOpenAIFormats(t *testing.T) {
 	t.Parallel()
-	r := newRig(t)
+	r := newRig(t, unprobed)
 	r.work(speech)
 	const (
 		plain = "text/plain; charset=utf-8"
@@ -82,7 +82,8 @@ func TestOpenAIFormats(t *testing.T) {
 		second = `{"id":1,"seek":120,"start":1.2,"end":2.2,"text":"What can you do?","tokens":[],"temperature":0,"avg_logprob":0,` +
 			`"compression_ratio":0,"no_speech_prob":0}`
 		verbose = text + `,"task":"transcribe","language":"english","duration":2.2,"segments":[` + first + `,` + second + `]`
-		words   = `,"words":[{"word":"Ask","start":0,"end":0.4},{"word":"not.","start":0.5,"end":1},{"word":"What","start":1.2,"end":1.5}]}`
+		words   = `,"words":[{"word":"Ask","start":0,"end":0.4},{"word":"not.","start":0.5,"end":1},` +
+			`{"word":"What","start":1.2,"end":1.5}]}`
 	)
 	for _, row := range []struct {
 		path       string
@@ -104,8 +105,8 @@ func TestOpenAIFormats(t *testing.T) {
 		{transcriptions, []string{"response_format", "verbose_json", "language", "en", "timestamp_granularities[]", "segment",
 			"timestamp_granularities[]", "word", "model", "whisper-1", "temperature", "0.5", "prompt", "Ask", "include[]", "logprobs"},
 			"application/json", verbose + words},
-		{transcriptions, []string{"response_format", "verbose_json", "language", "bn", "timestamp_granularities", "word"}, "application/json",
-			strings.Replace(verbose, "english", "bengali", 1) + words},
+		{transcriptions, []string{"response_format", "verbose_json", "language", "bn", "timestamp_granularities", "word"},
+			"application/json", strings.Replace(verbose, "english", "bengali", 1) + words},
 		{translations, nil, "application/json", text + "}"},
 		{translations, []string{"response_format", "text", "model", "whisper-1"}, plain, "Ask not. What can you do?\n"},
 		{translations, []string{"response_format", "verbose_json", "language", "de"}, "application/json",
@@ -124,9 +125,10 @@ func TestOpenAIFormats(t *testing.T) {
 		return transcript.Transcript{Language: "en", Duration: 1, Task: "transcribe"}, nil
 	})
 	// Where nobody speaks there are no segments, but there is a list of them.
-	p := r.transcribe(r.ada, transcriptions, wav(2), "response_format", "verbose_json", "timestamp_granularities[]", "word").want(200)
-	want := `{"text":"","usage":{"type":"duration","seconds":1},"task":"transcribe","language":"english","duration":1,"segments":[],"words":[]}`
-	if string(p.body) != want {
+	p := r.transcribe(r.ada, transcriptions, wav(2), "response_format", "verbose_json", "timestamp_granularities[]", "word")
+	want := `{"text":"","usage":{"type":"duration","seconds":1},"task":"transcribe","language":"english","duration":1,` +
+		`"segments":[],"words":[]}`
+	if p.want(200); string(p.body) != want {
 		t.Errorf("silence: %s", p.body)
 	}
 }
@@ -182,14 +184,16 @@ func TestOpenAIStream(t *testing.T) {
 			}
 		}
 	}
-	if got := r.transcribe(r.ada, transcriptions, wav(1), "stream", "false").want(200).Header.Get("Content-Type"); got != "application/json" {
-		t.Errorf("no stream: %s", got)
+	p := r.transcribe(r.ada, transcriptions, wav(1), "stream", "false").want(200)
+	if kind := p.Header.Get("Content-Type"); kind != "application/json" {
+		t.Errorf("no stream: %s", kind)
 	}
 	r.work(func(context.Context, *queue.Delivery) (transcript.Transcript, error) {
 		return transcript.Transcript{}, job.Errorf(job.Input, "NO_SPEECH", "nobody speaks: send a recording with speech")
 	})
 	list := openaiEvents(t, r.transcribe(r.ada, transcriptions, wav(2), "stream", "1").want(200).body)
-	want := `{"error":{"message":"nobody speaks: send a recording with speech","type":"invalid_request_error","param":null,"code":"NO_SPEECH"}}`
+	want := `{"error":{"message":"nobody speaks: send a recording with speech","type":"invalid_request_error","param":null,` +
+		`"code":"NO_SPEECH"}}`
 	if !slices.Equal(list, []string{want}) {
 		t.Errorf("a stream that fails: %q", list)
 	}
@@ -214,10 +218,11 @@ func TestOpenAIFailures(t *testing.T) {
 		}
 	})
 	for fields, code := range map[string]string{
-		"response_format=mp3": "BAD_FIELD", "temperature=hot": "BAD_FIELD", "temperature=1.1": "BAD_FIELD", "temperature=-1": "BAD_FIELD",
-		"temperature=NaN": "BAD_FIELD", "stream=perhaps": "BAD_FIELD", "timestamp_granularities[]=letter": "BAD_FIELD",
-		"timestamp_granularities[]=word": "BAD_FIELD", // goes with verbose_json alone
-		"model=whisper-9":                "MODEL_UNKNOWN", "language=klingon": "BAD_PARAMETER", "prompt=a\x00b": "BAD_PARAMETER",
+		"response_format=mp3": "BAD_FIELD", "temperature=hot": "BAD_FIELD", "temperature=1.1": "BAD_FIELD",
+		"temperature=-1": "BAD_FIELD", "temperature=NaN": "BAD_FIELD", "stream=perhaps": "BAD_FIELD",
+		"timestamp_granularities[]=letter": "BAD_FIELD",
+		"timestamp_granularities[]=word":   "BAD_FIELD", // goes with verbose_json alone
+		"model=whisper-9":                  "MODEL_UNKNOWN", "language=klingon": "BAD_PARAMETER", "prompt=a\x00b": "BAD_PARAMETER",
 	} {
 		name, value, _ := strings.Cut(fields, "=")
 		param := r.transcribe(r.ada, transcriptions, wav(1), name, value).failed(422, invalid, code)
@@ -296,7 +301,8 @@ func TestModels(t *testing.T) {
 		"/v1/models":         `{"object":"list","data":[{"id":"base","object":"model","created":0,"owned_by":"steno"},` + tiny + `]}`,
 		"/v1/models/tiny.en": tiny,
 	} {
-		if p := r.call(r.ada, "GET", path, nil).want(200); string(p.body) != want || p.Header.Get("Content-Type") != "application/json" {
+		p := r.call(r.ada, "GET", path, nil).want(200)
+		if string(p.body) != want || p.Header.Get("Content-Type") != "application/json" {
 			t.Errorf("%s: %s", path, p.body)
 		}
 	}

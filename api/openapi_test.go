@@ -135,8 +135,8 @@ func TestOperations(t *testing.T) {
 				t.Errorf("%s: parameter %+v", name, p)
 			}
 		}
-		if op.RequestBody != nil && (len(op.RequestBody.Content) == 0 || !op.RequestBody.Required) || op.RequestBody != nil && method != "POST" {
-			t.Errorf("%s: body %+v", name, op.RequestBody)
+		if body := op.RequestBody; body != nil && (method != "POST" || len(body.Content) == 0 || !body.Required) {
+			t.Errorf("%s: body %+v", name, body)
 		}
 		checkResponses(t, name, op)
 	}
@@ -185,7 +185,8 @@ func checkResponses(t *testing.T, name string, op described) {
 		needed = append(needed, http.StatusNotFound)
 	}
 	if op.RequestBody != nil {
-		needed = append(needed, http.StatusBadRequest, http.StatusRequestTimeout, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity)
+		needed = append(needed, http.StatusBadRequest, http.StatusRequestTimeout, http.StatusRequestEntityTooLarge,
+			http.StatusUnprocessableEntity)
 	}
 	for _, status := range needed {
 		if _, described := op.Responses[strconv.Itoa(status)]; !described {
@@ -289,7 +290,8 @@ func TestDocs(t *testing.T) {
 			strings.Contains(policy, "*") || strings.Contains(policy, "http") || strings.Contains(policy, "unsafe-eval") {
 			t.Errorf("%s: policy %q", path, policy)
 		}
-		if h := p.Header; h.Get("X-Content-Type-Options") != "nosniff" || h.Get("X-Frame-Options") != "DENY" || h.Get("Referrer-Policy") == "" {
+		if h := p.Header; h.Get("X-Content-Type-Options") != "nosniff" || h.Get("X-Frame-Options") != "DENY" ||
+			h.Get("Referrer-Policy") != "no-referrer" {
 			t.Errorf("%s: header %v", path, h)
 		}
 	}

@@ -19,7 +19,8 @@ import (
 // phcOf is a hash with these costs and sizes; what it is of does not matter.
 func phcOf(memory, time, threads uint64, salt, key int) string {
 	b64 := base64.RawStdEncoding.EncodeToString
-	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, memory, time, threads, b64(make([]byte, salt)), b64(make([]byte, key)))
+	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s",
+		argon2.Version, memory, time, threads, b64(make([]byte, salt)), b64(make([]byte, key)))
 }
 
 func TestParsePHC(t *testing.T) {
@@ -44,7 +45,8 @@ func TestParsePHC(t *testing.T) {
 		"no thread": phcOf(8, 1, 0, 16, 32), "too many threads": phcOf(8, 1, 256, 16, 32), "negative": replaced("t=2", "t=-2"),
 		"short salt": phcOf(8, 1, 1, 7, 32), "short key": phcOf(8, 1, 1, 16, 15), "no key": phcOf(8, 1, 1, 16, 0),
 		"other order": replaced("m=19456,t=2", "t=2,m=19456"), "text after the costs": replaced("p=1", "p=1,x=3"),
-		"spaces": replaced("m=19456", "m= 19456"), "zeros before": replaced("t=2", "t=02"), "padding": good + "=", "no base64": good[:len(good)-1] + "!",
+		"spaces": replaced("m=19456", "m= 19456"), "zeros before": replaced("t=2", "t=02"),
+		"padding": good + "=", "no base64": good[:len(good)-1] + "!",
 	} {
 		if got, err := parsePHC(text); !errors.Is(err, errPHC) {
 			t.Errorf("%s: %s is %v, %v", what, text, got, err)
@@ -85,7 +87,9 @@ func TestHashPassword(t *testing.T) {
 	}
 	p := newPasswords(1)
 	seen := map[string]bool{}
-	for _, password := range []string{strings.Repeat("x", 8), strings.Repeat("x", 1024), "Übung macht den Meister", GeneratePassword()} {
+	for _, password := range []string{
+		strings.Repeat("x", 8), strings.Repeat("x", 1024), "Übung macht den Meister", GeneratePassword(),
+	} {
 		hash, err := HashPassword(password)
 		if err != nil || seen[hash] || strings.Contains(hash, password) || !strings.HasPrefix(hash, "$argon2id$v=19$m=19456,t=2,p=1$") {
 			t.Errorf("%q is %q, %v", password, hash, err)
@@ -138,7 +142,9 @@ func TestPasswordSlots(t *testing.T) {
 
 // Whatever the header is, it is read without a panic, and what comes out is a part of one that says Bearer.
 func FuzzBearer(f *testing.F) {
-	for _, seed := range []string{"", "Bearer", "Bearer ", "Bearer x", "bearer  x ", "Basic YTpi", "Bearer a b", "Bearer\tx", strings.Repeat("Bearer ", 2000)} {
+	for _, seed := range []string{
+		"", "Bearer", "Bearer ", "Bearer x", "bearer  x ", "Basic YTpi", "Bearer a b", "Bearer\tx", strings.Repeat("Bearer ", 2000),
+	} {
 		f.Add(seed, false)
 		f.Add(seed, true)
 	}
@@ -151,8 +157,8 @@ func FuzzBearer(f *testing.F) {
 		if !ok {
 			return
 		}
-		if twice || token == "" || len(value) > maxToken || strings.TrimSpace(token) != token || !strings.EqualFold(value[:7], "bearer ") ||
-			!strings.Contains(value, token) {
+		if twice || token == "" || len(value) > maxToken || strings.TrimSpace(token) != token ||
+			!strings.EqualFold(value[:7], "bearer ") || !strings.Contains(value, token) {
 			t.Errorf("%q is the token %q", value, token)
 		}
 	})
@@ -175,8 +181,9 @@ func FuzzToken(f *testing.F) {
 	claims := strings.Split(text, ".")[1]
 	for _, seed := range []string{
 		"", ".", "..", "...", text, text + ".", text[:len(text)-1], part(`{"alg":"none"}`) + "." + claims + ".",
-		part(`{"alg":"HS256","kid":"`+ours.keys[0].ID+`"}`) + "." + claims + ".AAAA", part(`{"alg":["HS256"]}`) + "." + claims + ".AAAA",
-		part(`[]`) + "." + part(`[]`) + "." + part(`[]`), part(`{"alg":"HS256","kid":{}}`) + "." + part(`{"exp":1e400}`) + ".", "e30.e30.e30",
+		part(`{"alg":"HS256","kid":"`+ours.keys[0].ID+`"}`) + "." + claims + ".AAAA",
+		part(`{"alg":["HS256"]}`) + "." + claims + ".AAAA", part(`[]`) + "." + part(`[]`) + "." + part(`[]`),
+		part(`{"alg":"HS256","kid":{}}`) + "." + part(`{"exp":1e400}`) + ".", "e30.e30.e30",
 	} {
 		f.Add(seed)
 	}

@@ -34,13 +34,16 @@ func (b *bare) badAuthorizations() map[string][]string {
 	ctx := context.WithoutCancel(b.Context())
 	good := b.ada.token
 	list := map[string][]string{
-		"no header": nil, "empty": {""}, "scheme alone": {"Bearer"}, "no token": {"Bearer  "}, "two headers": {"Bearer " + good, "Bearer " + good},
+		"no header": nil, "empty": {""}, "scheme alone": {"Bearer"}, "no token": {"Bearer  "},
+		"two headers":    {"Bearer " + good, "Bearer " + good},
 		"the same twice": {"Bearer " + good + ", Bearer " + good}, "no scheme": {good}, "other scheme": {"Token " + good},
 		"basic": {"Basic " + base64.StdEncoding.EncodeToString([]byte("ada:"+password))}, "garbage": {"Bearer \x00\xff…"},
-		"dots": {"Bearer .."}, "five parts": {"Bearer " + good + ".e30.e30"}, "oversized": {"Bearer " + good + strings.Repeat("A", 8<<10)},
+		"dots": {"Bearer .."}, "five parts": {"Bearer " + good + ".e30.e30"},
+		"oversized":                          {"Bearer " + good + strings.Repeat("A", 8<<10)},
 		"white space that makes it too long": {"Bearer " + strings.Repeat(" ", 8<<10) + good}, "cut": {"Bearer " + good[:len(good)-1]},
-		"unsigned": {"Bearer " + good[:strings.LastIndex(good, ".")+1]}, "a part too few": {"Bearer " + good[:strings.LastIndex(good, ".")]},
-		"key of nobody": {"Bearer sk-steno-" + strings.Repeat("A", 43)}, "prefix of a key": {"Bearer sk-steno-"},
+		"unsigned":       {"Bearer " + good[:strings.LastIndex(good, ".")+1]},
+		"a part too few": {"Bearer " + good[:strings.LastIndex(good, ".")]},
+		"key of nobody":  {"Bearer sk-steno-" + strings.Repeat("A", 43)}, "prefix of a key": {"Bearer sk-steno-"},
 	}
 	add := func(what string, of store.User, spoil func(*forged)) {
 		f := b.token(of)
@@ -87,7 +90,8 @@ func (b *bare) badAuthorizations() map[string][]string {
 	}
 	add("eve's with a wrong signature", b.eve.User, func(f *forged) { f.secret = make([]byte, 32) })
 	eves := b.token(b.eve.User).String()
-	list["eve's with the signature of ada's"] = []string{"Bearer " + eves[:strings.LastIndex(eves, ".")] + good[strings.LastIndex(good, "."):]}
+	mixed := eves[:strings.LastIndex(eves, ".")] + good[strings.LastIndex(good, "."):]
+	list["eve's with the signature of ada's"] = []string{"Bearer " + mixed}
 
 	yes, dan := true, b.account("dan")
 	dan.User = must(b.store.ChangeUser(ctx, dan.ID, store.UserChange{Disabled: &yes}))(b.T)
@@ -199,7 +203,8 @@ func TestRotateKeys(t *testing.T) {
 	if len(two) != 2 || two[1].ID != first[0].ID || two[0].ID == first[0].ID {
 		t.Fatalf("rotated %v, before %v", two, first)
 	}
-	if got := must(api.LoadKeys(path))(t); len(got) != 2 || got[0].ID != two[0].ID || string(got[1].Secret) != string(first[0].Secret) {
+	got := must(api.LoadKeys(path))(t)
+	if len(got) != 2 || got[0].ID != two[0].ID || string(got[1].Secret) != string(first[0].Secret) {
 		t.Fatalf("loaded %v, want %v", got, two)
 	}
 	rotated := gateway(two)
@@ -288,10 +293,11 @@ func TestBadKeyFiles(t *testing.T) {
 			}
 		})
 	}
-	if _, err := api.LoadKeys(filepath.Join(t.TempDir(), "no", "keys")); err == nil || !strings.Contains(err.Error(), "make the keys") {
+	nowhere := filepath.Join(t.TempDir(), "no", "keys")
+	if _, err := api.LoadKeys(nowhere); err == nil || !strings.Contains(err.Error(), "make the keys") {
 		t.Errorf("in a folder that is not there: %v", err)
 	}
-	if _, err := api.RotateKeys(filepath.Join(t.TempDir(), "no", "keys"), 1); err == nil {
+	if _, err := api.RotateKeys(nowhere, 1); err == nil {
 		t.Error("rotated in a folder that is not there")
 	}
 }

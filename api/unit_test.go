@@ -80,7 +80,7 @@ func FuzzCleanName(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, name string) {
 		got := cleanName(name)
-		odd := strings.ContainsFunc(got, func(c rune) bool { return c < ' ' || c == 0x7f || c == utf8.MaxRune || c == '/' || c == '\\' })
+		odd := strings.ContainsFunc(got, func(c rune) bool { return c < ' ' || strings.ContainsRune("/\\\x7f\U0010FFFF", c) })
 		if got == "" || got == "." || got == ".." || !utf8.ValidString(got) || odd || len(got) > 1024 || strings.TrimSpace(got) != got {
 			t.Errorf("cleanName(%q) is %q", name, got)
 		}
@@ -116,7 +116,8 @@ func TestCut(t *testing.T) {
 	} {
 		for _, err := range []error{row.err, fmt.Errorf("multipart: NextPart: %w", row.err)} {
 			var p *Problem
-			if got := s.cut(err); !errors.As(got, &p) || p.Status != row.status || p.Code != row.code || p.header.Get("Connection") != row.closes {
+			got := s.cut(err)
+			if !errors.As(got, &p) || p.Status != row.status || p.Code != row.code || p.header.Get("Connection") != row.closes {
 				t.Errorf("%v has become %+v", err, got)
 			}
 		}
@@ -201,7 +202,8 @@ func TestOpenAIErrorOf(t *testing.T) {
 		}
 	}
 	got := string(encoded(t, openaiErrorOf(badField("body.stream", "BAD_FIELD", "say true or false"))))
-	if want := `{"error":{"message":"say true or false","type":"invalid_request_error","param":"stream","code":"BAD_FIELD"}}`; got != want {
+	want := `{"error":{"message":"say true or false","type":"invalid_request_error","param":"stream","code":"BAD_FIELD"}}`
+	if got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 }
@@ -210,7 +212,8 @@ func TestOpenAIErrorOf(t *testing.T) {
 func TestLanguageName(t *testing.T) {
 	t.Parallel()
 	for code, want := range map[string]string{
-		"en": "english", "de": "german", "zh": "chinese", "yue": "cantonese", "haw": "hawaiian", "jw": "javanese", "ht": "haitian creole",
+		"en": "english", "de": "german", "zh": "chinese", "yue": "cantonese", "haw": "hawaiian", "jw": "javanese",
+		"ht": "haitian creole",
 		"bn": "bengali", "my": "myanmar", "nn": "nynorsk", "no": "norwegian", "tl": "tagalog", "": "", "auto": "auto",
 	} {
 		if got := languageName(code); got != want {

@@ -53,8 +53,8 @@ type form struct {
 	fields map[string][]string
 }
 
-// receive takes a request's file, and waits for its turn before. The caller must call done at the end, also after an error; to call
-// it again does nothing.
+// receive takes a request's file, and waits for its turn before. The caller must call done at the end, also after an error; to
+// call it again does nothing.
 func (s *Server) receive(w http.ResponseWriter, r *http.Request) (f form, done func(), err error) {
 	done = func() { f.file.remove() }
 	leave, err := s.enterUpload(r.Context())
@@ -130,7 +130,8 @@ func (s *Server) cut(err error) error {
 		return s.tooLarge()
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		// Without the close, the answer would wait for the rest of the body.
-		return newProblem(http.StatusRequestTimeout, "UPLOAD_STALLED", "the upload has stopped: send it again").with("Connection", "close")
+		return newProblem(http.StatusRequestTimeout, "UPLOAD_STALLED", "the upload has stopped: send it again").
+			with("Connection", "close")
 	}
 	return newProblem(http.StatusBadRequest, "UPLOAD_CUT", "the upload ended early or is no proper form: send it again")
 }

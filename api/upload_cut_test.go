@@ -2,7 +2,6 @@ package api_test
 
 import (
 	"bufio"
-	"bytes"
 	"fmt"
 	"io"
 	"net"
@@ -40,15 +39,13 @@ func (w wire) write(p []byte) {
 	}
 }
 
-// answer reads the answer and its body.
-func (w wire) answer() *http.Response {
+// answer reads the answer.
+func (w wire) answer() *reply {
 	w.Helper()
 	_ = w.SetReadDeadline(time.Now().Add(20 * time.Second))
 	res := must(http.ReadResponse(bufio.NewReader(w.Conn), nil))(w.T)
-	body := must(io.ReadAll(res.Body))(w.T)
-	_ = res.Body.Close()
-	res.Body = io.NopCloser(bytes.NewReader(body))
-	return res
+	defer res.Body.Close()
+	return &reply{w.T, "what was written", res, must(io.ReadAll(res.Body))(w.T)}
 }
 
 // What was cut leaves nothing, whether the client hears of it or not.
@@ -71,9 +68,8 @@ func TestCutUploads(t *testing.T) {
 					if err := w.Conn.(*net.TCPConn).CloseWrite(); err != nil {
 						t.Fatal(err)
 					}
-					res := w.answer()
-					if text := must(io.ReadAll(res.Body))(t); res.StatusCode != 400 || !strings.Contains(string(text), "UPLOAD_CUT") {
-						t.Errorf("%s, cut by its end: %s: %s", what, res.Status, text)
+					if p := w.answer(); p.StatusCode != 400 || !strings.Contains(string(p.body), "UPLOAD_CUT") {
+						t.Errorf("%s, cut by its end: %s: %s", what, p.Status, p.body)
 					}
 				},
 				"by the connection's": func(w wire) { _ = w.Close() },
@@ -134,10 +130,9 @@ func TestStalledUploads(t *testing.T) {
 		"form": soon.dial("POST "+filesPath, fmt.Sprintf("Content-Length: %d", len(form)), "Content-Type: "+contentType),
 	} {
 		w.write(form[:1000]) // of the body they are just bytes
-		res := w.answer()
-		if text := must(io.ReadAll(res.Body))(t); res.StatusCode != 408 || !strings.Contains(string(text), "UPLOAD_STALLED") {
-			t.Errorf("%s that stops: %s: %s", what, res.Status, text)
-		}
+		p := w.answer()
+		p.what = what + " that stops"
+		p.problem(408, "UPLOAD_STALLED")
 	}
 	r.empty(scratch)
 
@@ -146,9 +141,7 @@ func TestStalledUploads(t *testing.T) {
 		w.write(content[i*len(content)/8 : (i+1)*len(content)/8])
 		time.Sleep(time.Until(began.Add(time.Duration(i+1) * 80 * time.Millisecond))) // the time that passes is what is tested
 	}
-	if res := w.answer(); res.StatusCode != http.StatusCreated {
-		t.Errorf("upload that is slow: %s", res.Status)
-	}
+	w.answer().want(201)
 	r.empty(scratch)
 }
 
@@ -173,9 +166,7 @@ func TestUploadsAtATime(t *testing.T) {
 	}
 	go func() { late <- r.call(r.eve, "POST", filesPath, form, "Content-Type", contentType) }()
 	first.write(content[1000:])
-	if res := first.answer(); res.StatusCode != http.StatusCreated {
-		t.Errorf("the first upload: %s", res.Status)
-	}
+	first.answer().want(201)
 	(<-late).want(201)
 	// Each has given its place back once: there is room for the next, and for no more than that.
 	for range 3 {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -26,6 +27,11 @@ func newUploads(t *testing.T, change ...func(*api.Config)) (r *rig, scratch stri
 	t.Helper()
 	r = newRig(t, append(change, func(c *api.Config) { scratch = c.Scratch })...)
 	return r, scratch
+}
+
+// unprobed takes any file for a second of audio: for tests that are about something else, and would run ffprobe many times.
+func unprobed(c *api.Config) {
+	c.Probe = func(context.Context, string) (api.Media, error) { return api.Media{Duration: 1}, nil }
 }
 
 // empty checks that nothing is in a folder any more.
@@ -77,7 +83,8 @@ func (c *counted) Put(ctx context.Context, r io.Reader) (job.Source, error) {
 	return c.Objects.Put(ctx, r)
 }
 
-// A file comes as a form or as the body itself, under the name that its user gives it. The same content is sent to the store once.
+// A file comes as a form or as the body itself, under the name that its user gives it. The same content is sent to the store
+// once.
 func TestUploadWays(t *testing.T) {
 	t.Parallel()
 	var store counted
@@ -200,21 +207,22 @@ func TestRefusedFiles(t *testing.T) {
 	t.Parallel()
 	r, scratch := newUploads(t)
 	for what, f := range refused(t) {
-		for _, way := range []string{filesPath, "/v1/audio/transcriptions"} {
-			form, contentType := formOf(t, f.name, f.content)
-			p := r.call(r.ada, "POST", way, form, "Content-Type", contentType).want(422)
-			if !strings.Contains(string(p.body), `"code":"`+f.code+`"`) {
-				t.Errorf("%s as a form to %s: %s, want %s", what, way, p.body, f.code)
-			}
+		form, contentType := formOf(t, f.name, f.content)
+		r.call(r.ada, "POST", filesPath, form, "Content-Type", contentType).problem(422, f.code)
+		r.empty(scratch)
+		if f.code == "FORMAT_NOT_ALLOWED" { // the body itself goes the same way from here on, and so do OpenAI's clients
+			r.call(r.ada, "POST", filesPath+"?name="+f.name, f.content).problem(422, f.code)
+			r.call(r.ada, "POST", transcriptions, form, "Content-Type", contentType).failed(422, "invalid_request_error", f.code)
 			r.empty(scratch)
 		}
-		r.call(r.ada, "POST", filesPath+"?name="+f.name, f.content).problem(422, f.code)
-		r.empty(scratch)
 		if r.keeps(f.content) {
 			t.Errorf("%s is in the store", what)
 		}
 	}
 }
+
+// chunked is a body that does not say how long it is.
+func chunked(content []byte) io.Reader { return struct{ io.Reader }{bytes.NewReader(content)} }
 
 // A file may have MaxUpload bytes, and not one more.
 func TestLargeFiles(t *testing.T) {
@@ -230,17 +238,14 @@ func TestLargeFiles(t *testing.T) {
 	form(sized(most)).want(201)
 	for what, content := range map[string][]byte{"one byte too many": sized(most + 1), "twice as many": sized(2 * most)} {
 		r.call(r.ada, "POST", filesPath, content).problem(413, "FILE_TOO_LARGE")
-		r.call(r.ada, "POST", filesPath, struct{ io.Reader }{bytes.NewReader(content)}).problem(413, "FILE_TOO_LARGE") // no Content-Length
+		r.call(r.ada, "POST", filesPath, chunked(content)).problem(413, "FILE_TOO_LARGE")
 		form(content).problem(413, "FILE_TOO_LARGE")
 		if r.keeps(content) {
 			t.Errorf("%s: it is in the store", what)
 		}
 	}
 	// What is too large by its header is refused before a byte of it has come.
-	conn := r.dial("POST "+filesPath, "Content-Length: 3000000000")
-	if res := conn.answer(); res.StatusCode != http.StatusRequestEntityTooLarge {
-		t.Errorf("status %s", res.Status)
-	}
+	r.dial("POST "+filesPath, "Content-Length: 3000000000").answer().problem(413, "FILE_TOO_LARGE")
 	// The bytes around the file are bounded, too.
 	body, contentType := formOf(t, "a.wav", wav(1))
 	around := io.MultiReader(strings.NewReader(strings.Repeat("preamble\r\n", 200_000)), bytes.NewReader(body))
@@ -257,7 +262,7 @@ func TestBadForms(t *testing.T) {
 	content := wav(1)
 	whole, contentType := formOf(t, "a.wav", content)
 	_, boundary, _ := strings.Cut(contentType, "boundary=")
-	second, end := strings.Index(string(whole), "--"+boundary), "\r\n--"+boundary+"--"
+	first := strings.Index(string(whole), "--"+boundary)
 	long, longType := formOf(t, "a.wav", content, "prompt", strings.Repeat("x", 40<<10), "more", strings.Repeat("x", 40<<10))
 	none := []byte("--b\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nbase\r\n--b--\r\n")
 	for what, row := range map[string]struct {
@@ -267,7 +272,7 @@ func TestBadForms(t *testing.T) {
 		code   string
 	}{
 		"two files": {
-			append(bytes.TrimSuffix(whole, []byte("--\r\n")), append([]byte("\r\n"), whole[second+len(boundary)+4:]...)...),
+			slices.Concat(bytes.TrimSuffix(whole, []byte("--\r\n")), []byte("\r\n"), whole[first+len(boundary)+4:]),
 			contentType, 422, "BAD_FIELD",
 		},
 		"no file":                {none, `multipart/form-data; boundary=b`, 422, "BAD_FIELD"},
@@ -277,8 +282,8 @@ func TestBadForms(t *testing.T) {
 		"another boundary":       {whole, "multipart/form-data; boundary=another", 400, "UPLOAD_CUT"},
 		"end within the file":    {whole[:len(whole)/2], contentType, 400, "UPLOAD_CUT"},
 		"end before the last --": {bytes.TrimSuffix(whole, []byte("--\r\n")), contentType, 400, "UPLOAD_CUT"},
-		"end within a header":    {whole[:second+len(boundary)+20], contentType, 400, "UPLOAD_CUT"},
-		"header that is none":    {[]byte("--b\r\nno header\r\n\r\nx" + strings.ReplaceAll(end, boundary, "b")), "multipart/form-data; boundary=b", 400, "UPLOAD_CUT"},
+		"end within a header":    {whole[:first+len(boundary)+20], contentType, 400, "UPLOAD_CUT"},
+		"header that is none":    {[]byte("--b\r\nno header\r\n\r\nx\r\n--b--"), "multipart/form-data; boundary=b", 400, "UPLOAD_CUT"},
 		"fields without end":     {long, longType, 422, "BAD_FIELD"},
 	} {
 		p := r.call(r.ada, "POST", filesPath, row.body, "Content-Type", row.kind)
