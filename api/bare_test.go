@@ -70,7 +70,7 @@ func (b *bare) again(change ...func(*api.Config)) *bare {
 	}
 	other.store = other.cfg.Store
 	other.server = must(api.New(other.cfg))(b.T)
-	b.T.Cleanup(other.server.Close)
+	b.Cleanup(other.server.Close)
 	return &other
 }
 

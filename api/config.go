@@ -90,9 +90,6 @@ func (c Config) withDefaults() Config {
 	if c.Metrics == nil {
 		c.Metrics = prometheus.NewRegistry()
 	}
-	if c.Cache == nil {
-		c.Cache = NewMemoryCache(64 << 20)
-	}
 	if c.Notify == nil {
 		c.Notify = func() {}
 	}

@@ -95,7 +95,7 @@ func newRig(t *testing.T, change ...func(*api.Config)) *rig {
 	r.server = must(api.New(cfg))(t)
 	t.Cleanup(r.server.Close)
 	rel = relay.New(relay.Config{
-		Store: r.store, Queue: jobs{r.q}, OnChange: r.server.InvalidateTask, Tick: 50 * time.Millisecond, Log: log,
+		Store: r.store, Queue: jobs{r.q}, OnChange: r.server.InvalidateTask, Tick: 500 * time.Millisecond, Log: log,
 	})
 	r.background(func(ctx context.Context) { _ = rel.Run(ctx) })
 	r.background(func(ctx context.Context) {

@@ -53,7 +53,7 @@ type hubs struct {
 func newHubs(s *Server) *hubs { return &hubs{s: s, open: map[job.ID]*hub{}, byUser: map[string]int{}} }
 
 // hub turns the record's and the queue's news of one task into events, for all who follow it. The record decides: an end is told
-// when the record has it, so that whoever asks then finds it. What the queue tells sooner is progress and parts of the transcript.
+// when the record has it, so that whoever asks then finds it. What the queue tells sooner is progress and parts of the text.
 type hub struct {
 	owner *hubs
 	task  job.ID

@@ -124,10 +124,9 @@ func (s *Server) openai(task job.Task) func(http.ResponseWriter, *http.Request) 
 			return err
 		}
 		done() // the next may come: from here on nothing of this is in the scratch folder
-		t, _, err := s.newTask(r.Context(), store.NewTask{
-			File: f.ID, Params: want.params, IdempotencyKey: r.Header.Get("Idempotency-Key"),
-			RequestHash: hashOf([]any{f.SHA256, want.params}), Reuse: true,
-		})
+		// No idempotency key is taken: the task is this request's alone, for it is cancelled with it. Whoever sends the same again gets
+		// what is there.
+		t, _, err := s.newTask(r.Context(), store.NewTask{File: f.ID, Params: want.params, Reuse: true})
 		if err != nil {
 			return err
 		}
@@ -147,7 +146,7 @@ func (s *Server) openai(task job.Task) func(http.ResponseWriter, *http.Request) 
 	}
 }
 
-// wait follows a task to its end, and returns it if it is done. Where the caller leaves before, the task is cancelled: nobody else
+// wait follows a task to its end, and returns it if it is done. Where the caller leaves, the task is cancelled: nobody else
 // knows of it. Beat, where there is one, is called now and then meanwhile.
 func (s *Server) wait(ctx context.Context, t store.Task, beat func() error) (store.Task, error) {
 	hub, leave, err := s.hubs.follow(t)
@@ -213,7 +212,7 @@ func (s *Server) abandon(ctx context.Context, t store.Task, why error) error {
 	return why
 }
 
-// openaiStream answers with events. A transcript is whole only when all its chunks are, so the text comes at the end, a segment an
+// openaiStream answers with events. A transcript is whole only when all its chunks are, so its text comes last, a segment an
 // event; before, comments keep the connection.
 func (s *Server) openaiStream(w http.ResponseWriter, r *http.Request, t store.Task) error {
 	out := newStream(w)

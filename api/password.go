@@ -29,7 +29,7 @@ const (
 	maxPassword = 1024
 )
 
-// HashPassword makes an argon2id hash in PHC form. The code of the error is BAD_PASSWORD for a password that is too short or long.
+// HashPassword makes an argon2id hash in PHC form. The code of the error is BAD_PASSWORD for one that is too short or too long.
 func HashPassword(password string) (string, error) {
 	if len(password) < minPassword || len(password) > maxPassword {
 		return "", job.Errorf(job.Input, "BAD_PASSWORD", "a password has %d to %d bytes, this one %d: choose another",

@@ -138,7 +138,7 @@ var humaCodes = map[int]string{
 	http.StatusUnprocessableEntity:   "BAD_FIELD",
 }
 
-// ours makes a problem of what huma says of a request that does not fit its schema. Values are not repeated: one may be a password.
+// ours makes a problem of what huma says of a request that does not fit its schema. No value is repeated: one may be a password.
 func (s *Server) ours(ctx huma.Context, _ string, v any) (any, error) {
 	m, is := v.(*huma.ErrorModel)
 	if !is {

@@ -205,7 +205,8 @@ func (s *Server) lost(w http.ResponseWriter, r *http.Request) {
 	handler.ServeHTTP(probe, r)
 	if probe.status == http.StatusMethodNotAllowed {
 		allow := probe.header.Get("Allow")
-		s.fail(w, r, newProblem(http.StatusMethodNotAllowed, "METHOD_NOT_ALLOWED", "this path takes "+allow+" only").with("Allow", allow))
+		p := newProblem(http.StatusMethodNotAllowed, "METHOD_NOT_ALLOWED", "this path takes "+allow+" only")
+		s.fail(w, r, p.with("Allow", allow))
 		return
 	}
 	s.fail(w, r, newProblem(http.StatusNotFound, "NO_SUCH_PATH", "there is nothing here: see /docs for the paths"))

@@ -35,6 +35,7 @@ type Server struct {
 	passwords *passwords
 	hubs      *hubs
 	readiness readiness
+	cache     *MemoryCache // that New made itself
 
 	problemSchema, openaiSchema *huma.Schema
 
@@ -50,11 +51,19 @@ type Server struct {
 // who guess from many, and must not let one address lock a user out.
 const namesPerAddress = 10
 
+// defaultCache is the most bytes of a cache that New makes.
+const defaultCache = 64 << 20
+
 // New makes a server. Close it, also where it was never served.
 func New(cfg Config) (*Server, error) {
 	cfg = cfg.withDefaults()
 	if cfg.Store == nil || cfg.Objects == nil || cfg.Live == nil || cfg.Probe == nil || cfg.Resolve == nil || len(cfg.Keys) == 0 {
 		return nil, errors.New("make the gateway: store, objects, live, probe, resolve and keys are all needed")
+	}
+	var cache *MemoryCache
+	if cfg.Cache == nil {
+		cache = NewMemoryCache(defaultCache)
+		cfg.Cache = cache
 	}
 	s := &Server{
 		cfg: cfg, mux: http.NewServeMux(), routes: map[string]route{}, metrics: newMetrics(cfg.Metrics),
@@ -65,6 +74,7 @@ func New(cfg Config) (*Server, error) {
 		failedNames: newLimits(cfg.LoginRate*namesPerAddress, time.Minute, cfg.LoginRate*namesPerAddress),
 		inFlight:    make(chan struct{}, cfg.InFlight), uploads: make(chan struct{}, cfg.Uploads),
 	}
+	s.cache = cache
 	s.draining, s.drain = context.WithCancel(context.Background())
 	s.hubs = newHubs(s)
 	s.describe()
@@ -76,6 +86,7 @@ func New(cfg Config) (*Server, error) {
 	s.userRoutes()
 	s.healthRoutes()
 	if err := s.docRoutes(); err != nil {
+		s.Close()
 		return nil, err
 	}
 	s.handler = s.chain(http.HandlerFunc(s.lost))
@@ -140,6 +151,9 @@ func (s *Server) shutDown(server *http.Server, abandon func()) error {
 func (s *Server) Close() {
 	s.drain()
 	s.hubs.close()
+	if s.cache != nil {
+		_ = s.cache.Close() // never fails
+	}
 	for _, l := range []*limits{s.users, s.addresses, s.failures, s.failedNames} {
 		l.close()
 	}

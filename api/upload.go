@@ -246,8 +246,9 @@ func cleanName(name string) string {
 		}
 		return c
 	}, name)
-	if runes := []rune(name); len(runes) > maxNameRune {
-		name = string(runes[:maxNameRune])
+	if runes := []rune(name); len(runes) > maxNameRune { // raw formats are known by their ending alone
+		end := []rune(extension(name))
+		name = string(runes[:maxNameRune-len(end)]) + string(end)
 	}
 	if name = strings.TrimSpace(name); name == "" || name == "." || name == "/" || name == ".." {
 		return "audio"
@@ -280,7 +281,8 @@ func (s *Server) accept(ctx context.Context, u *upload) (store.File, error) {
 		}
 	}
 	f, err := s.cfg.Store.AddFile(ctx, store.File{
-		User: userOf(ctx), Name: u.name, SHA256: u.sha256, Object: u.sha256, Size: u.size, Duration: media.Duration, Media: media.Details,
+		User: userOf(ctx), Name: u.name, SHA256: u.sha256, Object: u.sha256, Size: u.size,
+		Duration: media.Duration, Media: media.Details,
 	})
 	if err != nil {
 		return store.File{}, err

@@ -34,7 +34,7 @@ func (r *rig) dial(request string, headers ...string) wire {
 
 func (w wire) write(p []byte) {
 	w.Helper()
-	if _, err := w.Conn.Write(p); err != nil {
+	if _, err := w.Write(p); err != nil {
 		w.Fatal(err)
 	}
 }

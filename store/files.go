@@ -111,9 +111,9 @@ func (c session) file(ctx context.Context, user, id string) (File, error) {
 	return f, err
 }
 
-// DeleteFile removes one of the user's files; its ended tasks stay in the history, name it no more, and are returned. Where it was
-// the last that named its object, the object is freed: its key is returned, and the command to purge it is in the outbox, so the
-// caller needs to do nothing. Codes: FILE_NOT_FOUND; FILE_IN_USE for a file with open tasks, which wraps ErrConflict.
+// DeleteFile removes one of the user's files; its ended tasks stay in the history, name it no more, and are returned. Where it
+// was the last that named its object, the object is freed: its key is returned, and the command to purge it is in the outbox, so
+// the caller needs to do nothing. Codes: FILE_NOT_FOUND; FILE_IN_USE for a file with open tasks, which wraps ErrConflict.
 func (s *Store) DeleteFile(ctx context.Context, user, id string) (freed string, tasks []job.ID, err error) {
 	err = s.tx(ctx, func(c session) error {
 		if there, err := exists(ctx, c, lockFile, id, user); err != nil {

@@ -73,7 +73,8 @@ func (p prober) probe(ctx context.Context, path string) (api.Media, error) {
 		return api.Media{}, err
 	}
 	if info.Exact && info.Duration > p.most.Seconds() { // a guess may be far too long: the worker measures those
-		return api.Media{}, job.Errorf(job.Input, "DURATION_LIMIT", "the recording is %s long and at most %s are taken: cut it into parts",
+		return api.Media{}, job.Errorf(job.Input, "DURATION_LIMIT",
+			"the recording is %s long and at most %s are taken: cut it into parts",
 			time.Duration(info.Duration*float64(time.Second)).Round(time.Second), p.most)
 	}
 	details, err := json.Marshal(info)

@@ -101,9 +101,9 @@ func (a *app) tools() (audio.Tools, error) {
 		}
 		t = found
 	}
-	// Each job holds the decoder that feeds its chunks until its end, mostly waiting for the engine. Besides, as many may run as there
-	// are cores, for probes and measuring passes: more of those only take turns. Without places for the former, two long jobs on two
-	// cores kept a short one at its probe until they had ended.
+	// Each job holds the decoder that feeds its chunks until its end, mostly waiting for the engine. Besides, as many may run as
+	// there are cores, for probes and measuring passes: more of those only take turns. Without places for the former, two long jobs
+	// on two cores kept a short one at its probe until they had ended.
 	t.Limit = semaphore.NewWeighted(int64(a.cfg.Jobs + max(2, runtime.GOMAXPROCS(0))))
 	return t, nil
 }
