@@ -80,19 +80,19 @@ func TestLogin(t *testing.T) {
 }
 
 // An unknown name costs as much work as a known one, so that the time does not tell which is which. The least of some times is
-// the work alone; without the work an answer takes a hundredth of it.
+// the work alone; without the work an answer takes a hundredth of it. On a busy machine more tries find the least.
 func TestUnknownNamesTakeTime(t *testing.T) {
-	t.Parallel()
 	b := newBare(t)
 	least := map[string]time.Duration{"ada": time.Hour, "nobody": time.Hour, "nul\x00": time.Hour}
-	for range 4 {
+	alike := func() bool { return min(least["nobody"], least["nul\x00"]) >= least["ada"]/4 }
+	for try := 0; try < 4 || try < 40 && !alike(); try++ {
 		for name := range least {
 			began := time.Now()
 			b.login(name, "wrong horse").want(401)
 			least[name] = min(least[name], time.Since(began))
 		}
 	}
-	if least["nobody"] < least["ada"]/4 || least["nul\x00"] < least["ada"]/4 {
+	if !alike() {
 		t.Errorf("times %v", least)
 	}
 }
