@@ -18,6 +18,6 @@ func kernels() string { return whisper.Matrix() }
 func loadBackend(_ context.Context, r engine.LoadRequest) (engine.Backend, error) {
 	return whisper.Load(whisper.Options{
 		Path: r.Path, SHA256: r.SHA256, VADPath: r.VADPath, Name: r.Model, Device: r.Device, States: r.States, Words: r.Words,
-		GGMLKernels: r.GGMLKernels,
+		Kernels: r.Kernels,
 	})
 }

@@ -42,9 +42,9 @@ func (a *app) machine() (*machine, error) {
 	load := &engine.Loader{
 		Files: modelFiles{m.store},
 		// One state more than slots, for the job that holds none.
-		States:      func(string) int { return states + 1 },
-		GGMLKernels: a.cfg.Kernels == "ggml",
-		Config:      engine.Config{Version: version, Env: engineEnv(a.env), Log: a.log},
+		States:  func(string) int { return states + 1 },
+		Kernels: a.cfg.Kernels,
+		Config:  engine.Config{Version: version, Env: engineEnv(a.env), Log: a.log},
 	}
 	var loader models.Loader = load
 	if a.cfg.InProcess {
@@ -163,7 +163,7 @@ func (p inProcess) Load(ctx context.Context, s models.Spec) (models.Engine, erro
 	}
 	b, err := loadBackend(ctx, engine.LoadRequest{
 		Model: s.Model, Path: f.Path, SHA256: f.SHA256, VADPath: vad.Path, VADSHA256: vad.SHA256,
-		Device: s.Device, States: p.l.States(s.Device), Words: s.Words, GGMLKernels: p.l.GGMLKernels,
+		Device: s.Device, States: p.l.States(s.Device), Words: s.Words, Kernels: p.l.Kernels,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("load model %s: %w", s.Model, err)

@@ -74,7 +74,7 @@ var fields = []field{
 		func(c *Config) any { return &c.ChunksInFlight }},
 	{Key{"threads", "most threads for a chunk of an incomplete last round; 0 means the cores, at most 4", "0", false}, "",
 		func(c *Config) any { return &c.Threads }},
-	{Key{"kernels", "auto, or ggml for the library's own matrix products", "auto", false}, "",
+	{Key{"kernels", "what matrix products run on: auto for the best of the CPU, avx512 for no AMX, ggml for the library's own", "auto", false}, "",
 		func(c *Config) any { return &c.Kernels }},
 	{Key{"in_process", "load models into this process instead of a child", "false", false}, "",
 		func(c *Config) any { return &c.InProcess }},

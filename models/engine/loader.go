@@ -29,8 +29,8 @@ type Loader struct {
 	Files Files
 	// States is the number of decode states for a device: what its gate lets through, extra slots included.
 	States func(device string) int
-	// GGMLKernels leaves all matrix products to the library.
-	GGMLKernels bool
+	// Kernels bounds what matrix products run on; see LoadRequest.
+	Kernels string
 	// Config is the template of all engines; Load and Bytes are filled in.
 	Config Config
 }
@@ -48,7 +48,7 @@ func (l *Loader) Load(ctx context.Context, s models.Spec) (models.Engine, error)
 	cfg := l.Config
 	cfg.Load = LoadRequest{
 		Model: s.Model, Path: model.Path, SHA256: model.SHA256, VADPath: vad.Path, VADSHA256: vad.SHA256,
-		Device: s.Device, States: l.States(s.Device), Words: s.Words, GGMLKernels: l.GGMLKernels,
+		Device: s.Device, States: l.States(s.Device), Words: s.Words, Kernels: l.Kernels,
 	}
 	if cfg.Bytes, err = l.estimate(s, model); err != nil {
 		return nil, userError(s, err)

@@ -26,8 +26,8 @@ type LoadRequest struct {
 	States    int    `json:"states"` // decodes at the same time, at least 1
 	// Words loads the variant with DTW word times, which excludes flash attention.
 	Words bool `json:"words,omitempty"`
-	// GGMLKernels leaves all matrix products to the library, also where ours are faster.
-	GGMLKernels bool `json:"ggml_kernels,omitempty"`
+	// Kernels bounds what matrix products run on: "auto" or "" for the best, "avx512" for no tiles, "ggml" for the library's own.
+	Kernels string `json:"kernels,omitempty"`
 }
 
 // hello is the child's first word.

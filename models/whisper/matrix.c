@@ -1,8 +1,11 @@
 //go:build cgo
 
 #include "matrix.h"
+#include "matrix_tiles.h"
 
 #include <math.h>
+#include <stdatomic.h>
+#include <string.h>
 
 #if defined(__x86_64__) && defined(__GNUC__)
 
@@ -25,32 +28,24 @@ bool matrix_supported(void) {
 	       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bf16");
 }
 
-// narrow16 rounds up to 16 floats; mask tells which words of pairs to write.
-MATRIX_INLINE void store_narrow(uint32_t *dst, __m512 x, __mmask8 words) {
-	_mm256_mask_storeu_epi32(dst, words, (__m256i)_mm512_cvtneps_pbh(x));
-}
+// store_narrow rounds 16 floats to 8 words.
+MATRIX_INLINE void store_narrow(uint32_t *dst, __m512 x) { _mm256_storeu_si256((__m256i *)dst, (__m256i)_mm512_cvtneps_pbh(x)); }
 
 // first is a mask of the first n of 16.
 MATRIX_INLINE __mmask16 first(size_t n) { return (__mmask16)((1u << n) - 1); }
 
+// lanes_at is a mask of those of 16 lanes from i on that lie below n.
+MATRIX_INLINE __mmask16 lanes_at(size_t i, size_t n) { return i >= n ? 0 : n - i >= LANES ? 0xffff : first(n - i); }
+
 MATRIX_CODE void matrix_narrow(uint32_t *dst, const float *src, size_t n) {
-	size_t i = 0;
-	for (; i + LANES <= n; i += LANES) {
-		store_narrow(dst + i / 2, _mm512_loadu_ps(src + i), 0xff);
-	}
-	if (i < n) {
-		store_narrow(dst + i / 2, _mm512_maskz_loadu_ps(first(n - i), src + i), (__mmask8)first(matrix_pairs(n - i)));
+	for (size_t i = 0; i < 2 * matrix_pairs(n); i += LANES) {
+		store_narrow(dst + i / 2, _mm512_maskz_loadu_ps(lanes_at(i, n), src + i));
 	}
 }
 
 MATRIX_CODE void matrix_narrow_half(uint32_t *dst, const uint16_t *src, size_t n) {
-	size_t i = 0;
-	for (; i + LANES <= n; i += LANES) {
-		store_narrow(dst + i / 2, _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(src + i))), 0xff);
-	}
-	if (i < n) {
-		__m256i half = _mm256_maskz_loadu_epi16(first(n - i), src + i);
-		store_narrow(dst + i / 2, _mm512_cvtph_ps(half), (__mmask8)first(matrix_pairs(n - i)));
+	for (size_t i = 0; i < 2 * matrix_pairs(n); i += LANES) {
+		store_narrow(dst + i / 2, _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(lanes_at(i, n), src + i)));
 	}
 }
 
@@ -112,8 +107,8 @@ static MATRIX_CODE __attribute__((noinline)) void tile1(float *dst, size_t ldc, 
 	tile(1, dst, ldc, a, lda, panel, pairs, add);
 }
 
-// whole_panel has room for all of a panel's columns in each row of dst.
-static MATRIX_CODE void whole_panel(float *dst, size_t ldc, const uint32_t *a, size_t lda, size_t rows, const uint32_t *panel,
+// vectors_panel multiplies a whole panel.
+static MATRIX_CODE void vectors_panel(float *dst, size_t ldc, const uint32_t *a, size_t lda, size_t rows, const uint32_t *panel,
                                     size_t pairs) {
 	for (size_t k = 0; k < pairs; k += DEPTH) {
 		size_t depth = pairs - k < DEPTH ? pairs - k : DEPTH;
@@ -127,18 +122,34 @@ static MATRIX_CODE void whole_panel(float *dst, size_t ldc, const uint32_t *a, s
 	}
 }
 
-MATRIX_CODE void matrix_multiply(float *dst, size_t ldc, const uint32_t *rows, size_t lda, size_t row_count,
-                                 const uint32_t *panel, size_t column_count, size_t pairs) {
+static atomic_bool use_tiles;
+
+void matrix_use_tiles(bool on) { atomic_store(&use_tiles, on); }
+
+bool matrix_tiles_used(void) { return atomic_load(&use_tiles); }
+
+// whole multiplies a whole panel, with room for all of its columns in each row of dst.
+static void whole(float *dst, size_t ldc, const uint32_t *rows, size_t lda, size_t row_count, const uint32_t *panel, size_t pairs) {
+	if (matrix_tiles_used()) {
+		tiles_panel(dst, ldc, rows, lda, row_count, panel, pairs);
+	} else {
+		vectors_panel(dst, ldc, rows, lda, row_count, panel, pairs);
+	}
+}
+
+void matrix_multiply(float *dst, size_t ldc, const uint32_t *rows, size_t lda, size_t row_count, const uint32_t *panel,
+                     size_t column_count, size_t pairs) {
 	if (column_count == MATRIX_PANEL) {
-		whole_panel(dst, ldc, rows, lda, row_count, panel, pairs);
+		whole(dst, ldc, rows, lda, row_count, panel, pairs);
 		return;
 	}
-	for (size_t r = 0; r < row_count; r += TILE_ROWS) {
-		float edge[TILE_ROWS * MATRIX_PANEL];
-		size_t n = row_count - r < TILE_ROWS ? row_count - r : TILE_ROWS;
-		whole_panel(edge, MATRIX_PANEL, rows + r * lda, lda, n, panel, pairs);
+	enum { ROWS = 48 };
+	float edge[ROWS * MATRIX_PANEL];
+	for (size_t r = 0; r < row_count; r += ROWS) {
+		const size_t n = row_count - r < ROWS ? row_count - r : ROWS;
+		whole(edge, MATRIX_PANEL, rows + r * lda, lda, n, panel, pairs);
 		for (size_t i = 0; i < n; i++) {
-			__builtin_memcpy(dst + (r + i) * ldc, edge + i * MATRIX_PANEL, column_count * sizeof(float));
+			memcpy(dst + (r + i) * ldc, edge + i * MATRIX_PANEL, column_count * sizeof(float));
 		}
 	}
 }
@@ -172,8 +183,8 @@ MATRIX_CODE float matrix_softmax(uint32_t *dst, const float *row, size_t n, floa
 	}
 	const __m512 max = _mm512_set1_ps(_mm512_reduce_max_ps(top)), by = _mm512_set1_ps(scale);
 	__m512 sum = _mm512_setzero_ps();
-	for (i = 0; i < n; i += LANES) {
-		__mmask16 in = n - i >= LANES ? 0xffff : first(n - i);
+	for (i = 0; i < 2 * matrix_pairs(n); i += LANES) {
+		__mmask16 in = lanes_at(i, n);
 		__m512 x = _mm512_mul_ps(_mm512_sub_ps(_mm512_maskz_loadu_ps(in, row + i), max), by);
 		__m256i e = (__m256i)_mm512_cvtneps_pbh(_mm512_maskz_mov_ps(in, exp16(x)));
 		sum = _mm512_add_ps(sum, widen(e));
@@ -185,7 +196,7 @@ MATRIX_CODE float matrix_softmax(uint32_t *dst, const float *row, size_t n, floa
 MATRIX_CODE void matrix_gelu(float *dst, const float *src, size_t n) {
 	const __m512 one = _mm512_set1_ps(1), cubic = _mm512_set1_ps(0.044715f), slope = _mm512_set1_ps(-2 * 0.797884561f);
 	for (size_t i = 0; i < n; i += LANES) {
-		__mmask16 in = n - i >= LANES ? 0xffff : first(n - i);
+		__mmask16 in = lanes_at(i, n);
 		__m512 x = _mm512_maskz_loadu_ps(in, src + i);
 		__m512 z = _mm512_mul_ps(x, _mm512_fmadd_ps(_mm512_mul_ps(x, x), cubic, one));
 		// Beyond 80 the result is 0 or x to the last bit, and e^x stays finite.
@@ -197,7 +208,7 @@ MATRIX_CODE void matrix_gelu(float *dst, const float *src, size_t n) {
 MATRIX_CODE void matrix_scale(float *x, size_t n, float by) {
 	const __m512 b = _mm512_set1_ps(by);
 	for (size_t i = 0; i < n; i += LANES) {
-		__mmask16 in = n - i >= LANES ? 0xffff : first(n - i);
+		__mmask16 in = lanes_at(i, n);
 		_mm512_mask_storeu_ps(x + i, in, _mm512_mul_ps(_mm512_maskz_loadu_ps(in, x + i), b));
 	}
 }
@@ -205,6 +216,8 @@ MATRIX_CODE void matrix_scale(float *x, size_t n, float by) {
 #else
 
 bool matrix_supported(void) { return false; }
+void matrix_use_tiles(bool on) {}
+bool matrix_tiles_used(void) { return false; }
 void matrix_narrow(uint32_t *dst, const float *src, size_t n) {}
 void matrix_narrow_half(uint32_t *dst, const uint16_t *src, size_t n) {}
 void matrix_pack(uint32_t *panel, const uint32_t *columns, size_t count, size_t pairs) {}

@@ -1,4 +1,5 @@
-// Matrix products and attention in bfloat16 for CPUs with AVX512_BF16 (AMD since Zen 4, Intel since Cooper Lake).
+// Matrix products and attention in bfloat16 for CPUs with AVX512_BF16 (AMD since Zen 4, Intel since Cooper Lake), the products on
+// tiles where there is AMX-BF16 (Intel since Sapphire Rapids).
 //
 // Why they exist and what they gain: docs/adr/0007-matrix.md. All functions are free of state and may run on many threads
 // at once. Results do not depend on the number of threads: it divides rows and columns, never a sum.
@@ -11,13 +12,24 @@
 enum {
 	// MATRIX_PANEL is the number of columns in a panel, the unit in which the right operand is packed.
 	MATRIX_PANEL = 64,
+	// MATRIX_DEPTH is the number of words that a row's length is padded to: the depth of a tile.
+	MATRIX_DEPTH = 16,
 };
 
 // matrix_supported tells whether this CPU has the instructions. Nothing else here may be called where it does not.
 bool matrix_supported(void);
 
-// matrix_pairs is the number of 32-bit words that hold n bfloat16 values two by two; the last is padded with zero.
-static inline size_t matrix_pairs(size_t n) { return (n + 1) / 2; }
+// matrix_tiles_supported tells whether this CPU has AMX-BF16 besides, and the system lets this process use it.
+bool matrix_tiles_supported(void);
+
+// matrix_use_tiles chooses what matrix_multiply runs on; by default it is vectors.
+void matrix_use_tiles(bool on);
+
+// matrix_tiles_used tells what was chosen.
+bool matrix_tiles_used(void);
+
+// matrix_pairs is the number of 32-bit words that hold n bfloat16 values two by two, padded with zeros to whole tiles.
+static inline size_t matrix_pairs(size_t n) { return (n + 2 * MATRIX_DEPTH - 1) / (2 * MATRIX_DEPTH) * MATRIX_DEPTH; }
 
 // matrix_panels is the number of panels that hold n columns.
 static inline size_t matrix_panels(size_t n) { return (n + MATRIX_PANEL - 1) / MATRIX_PANEL; }
@@ -37,8 +49,8 @@ void matrix_pack(uint32_t *panel, const uint32_t *columns, size_t count, size_t 
 void matrix_multiply(float *dst, size_t ldc, const uint32_t *rows, size_t lda, size_t row_count, const uint32_t *panel,
                      size_t column_count, size_t pairs);
 
-// matrix_softmax turns row (n floats, padded to whole panels) into exp(scale*(x-max)) in bfloat16, and returns the sum of the
-// rounded values.
+// matrix_softmax writes exp(scale*(x-max)) of a row of n floats as matrix_pairs(n) words of bfloat16, and returns the sum of
+// the rounded values.
 float matrix_softmax(uint32_t *dst, const float *row, size_t n, float scale);
 
 // matrix_gelu writes the Gaussian error linear unit of n floats, by its usual approximation x/(1+exp(-2z)) with

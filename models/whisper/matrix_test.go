@@ -10,7 +10,7 @@ import (
 // TestMatrixAgreesWithGGML compares our kernels with the library's on sizes with and without rests in every direction.
 func TestMatrixAgreesWithGGML(t *testing.T) {
 	setUp()
-	if Matrix() != "bf16" {
+	if Matrix() == "ggml" {
 		if e := matrixError(shape{kind: "f16", depth: 64, columns: 64, rows: 64, heads: 1, threads: 1}); e >= 0 {
 			t.Fatalf("the kernels are there (error %g) and not used", e)
 		}
@@ -31,13 +31,18 @@ func TestMatrixAgreesWithGGML(t *testing.T) {
 		{kind: "q8_0", depth: 512, columns: 2048, rows: 1500, heads: 1, threads: 2, gelu: true},
 		{kind: "f32", depth: 300, columns: 45, rows: 77, heads: 1, threads: 1, gelu: true},
 	}
-	for _, s := range shapes {
-		t.Run(fmt.Sprintf("%+v", s), func(t *testing.T) {
-			e := matrixError(s)
-			t.Logf("relative error %.5f", e)
-			if !(e <= maxMatrixError) {
-				t.Errorf("relative error %g, want at most %g", e, maxMatrixError)
-			}
-		})
+	best := Matrix()
+	defer useTiles(best == "amx")
+	for kernels := range map[string]bool{best: true, "avx512": true} {
+		for _, s := range shapes {
+			t.Run(fmt.Sprintf("%s/%+v", kernels, s), func(t *testing.T) {
+				useTiles(kernels == "amx")
+				e := matrixError(s)
+				t.Logf("relative error %.5f", e)
+				if !(e <= maxMatrixError) {
+					t.Errorf("relative error %g, want at most %g", e, maxMatrixError)
+				}
+			})
+		}
 	}
 }

@@ -39,8 +39,9 @@ type Options struct {
 	States  int    // decodes at the same time, at least 1
 	// Words loads the model for word timestamps by DTW, which excludes flash attention.
 	Words bool
-	// GGMLKernels leaves all matrix products to the library, for every model of the process (docs/adr/0007-matrix.md).
-	GGMLKernels bool
+	// Kernels bounds what large matrix products run on, for every model of the process: "auto" or "" for the best of this CPU,
+	// "avx512" for no tiles, "ggml" for the library's own (docs/adr/0007-matrix.md).
+	Kernels string
 	// FlashAttention computes attention without its matrix: faster on a GPU, no gain on a CPU. It pads keys and values to a
 	// multiple of 256 and leaves there what an earlier window wrote, so that windows must then be encoded at full length
 	// (docs/adr/0003-one-pass.md).
@@ -69,9 +70,7 @@ var setUp = sync.OnceFunc(func() {
 // Load reads the weights. The library ends the process on some broken files: verify the checksum first.
 func Load(o Options) (*Model, error) {
 	setUp()
-	if o.GGMLKernels {
-		disableMatrix()
-	}
+	limitMatrix(o.Kernels)
 	if o.States < 1 {
 		return nil, fmt.Errorf("load model %s: %d decode states, want at least 1", o.Name, o.States)
 	}
