@@ -48,6 +48,10 @@ type Inventory interface {
 	Process(pid int) (gpu.Process, error)
 }
 
+// DeviceSlots is the number of decodes that run at the same time on a device other than the CPU, where nothing else is said:
+// they take turns anyhow, and the second fills the gaps of the first.
+const DeviceSlots = 2
+
 // Limits bounds one device.
 type Limits struct {
 	// Bytes that models may take.
@@ -65,10 +69,12 @@ type PoolConfig struct {
 	MaxBytes int64
 	// Slots is the number of decodes that may run at the same time on the CPU. Default one per core within our quota.
 	Slots int
+	// SlotsPerCore is how many of the CPU's slots one core serves by turns; a decode with several threads takes as many for each.
+	// Default 1.
+	SlotsPerCore int
 	// Burst is the number of extra slots per device for jobs that hold none (see Gate). Default 1; negative means none.
 	Burst int
-	// Limits bounds the devices other than the CPU, by ID. Default 80 % of the memory that is free at start, and 2 slots: decodes
-	// on one GPU take turns anyhow, and a second one fills the gaps of the first.
+	// Limits bounds the devices other than the CPU, by ID. Default 80 % of the memory that is free at start, and DeviceSlots.
 	Limits map[string]Limits
 
 	// Device is where a model runs for which nobody chose one. Default "cpu".
@@ -109,6 +115,7 @@ type PoolConfig struct {
 // NewPool.
 func (c PoolConfig) WithDefaults() PoolConfig {
 	set(&c.MaxModels, 2)
+	set(&c.SlotsPerCore, 1)
 	set(&c.Burst, 1)
 	set(&c.Device, gpu.CPUID)
 	set(&c.IdleTimeout, 10*time.Minute)
@@ -144,6 +151,8 @@ func (c PoolConfig) Validate() error {
 		return fmt.Errorf("model pool: MaxBytes is %d; leave it 0 for a share of what is free", c.MaxBytes)
 	case c.Slots < 0:
 		return fmt.Errorf("model pool: Slots is %d; leave it 0 for one per core", c.Slots)
+	case c.SlotsPerCore < 1:
+		return fmt.Errorf("model pool: SlotsPerCore is %d; at least 1 is needed", c.SlotsPerCore)
 	case c.AcquireTimeout < 0 || c.LoadTimeout < 0 || c.CloseTimeout < 0:
 		return fmt.Errorf("model pool: AcquireTimeout %s, LoadTimeout %s and CloseTimeout %s must not be negative",
 			c.AcquireTimeout, c.LoadTimeout, c.CloseTimeout)
@@ -165,6 +174,12 @@ func (c PoolConfig) Validate() error {
 	return nil
 }
 
+// Budget is the RAM that models on the CPU may take.
+func (c PoolConfig) Budget() (int64, error) {
+	all, err := c.WithDefaults().limits()
+	return all[gpu.CPUID].Bytes, err
+}
+
 // limits finds each device's limits. Call it on a valid configuration with defaults.
 func (c PoolConfig) limits() (map[string]Limits, error) {
 	all := map[string]Limits{}
@@ -172,7 +187,7 @@ func (c PoolConfig) limits() (map[string]Limits, error) {
 		l := Limits{Bytes: c.MaxBytes, Slots: c.Slots}
 		share, slots := int64(60), max(1, d.Cores)
 		if d.Kind != gpu.CPU {
-			l, share, slots = c.Limits[d.ID], 80, 2
+			l, share, slots = c.Limits[d.ID], 80, DeviceSlots
 		}
 		set(&l.Bytes, d.Free*share/100)
 		set(&l.Slots, slots)

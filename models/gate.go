@@ -17,6 +17,7 @@ import (
 // chunk of a large model can take a minute. For that time the device is oversubscribed.
 type Gate struct {
 	slots, burst int
+	perThread    int // slots that a decode takes for each of its threads where it has several
 	metrics      gateMetrics
 
 	mu    sync.Mutex
@@ -29,15 +30,16 @@ type Gate struct {
 // gateTicket is a request for slots; once granted, it holds width of them until it is released.
 type gateTicket struct {
 	flow    string
-	want    int
-	width   int
+	want    int // threads
+	threads int
+	width   int // slots
 	alone   bool
 	granted chan struct{}
 }
 
 // NewGate makes a gate of slots (at least 1) with burst extra slots (at least 0) for flows that hold none.
 func NewGate(slots, burst int) *Gate {
-	return &Gate{slots: max(1, slots), burst: max(0, burst), held: map[string]int{}}
+	return &Gate{slots: max(1, slots), burst: max(0, burst), perThread: 1, held: map[string]int{}}
 }
 
 // Acquire waits for a slot, or until ctx ends. release gives the slot back and may be called more than once. alone tells
@@ -50,15 +52,15 @@ func (g *Gate) Acquire(ctx context.Context, flow string) (release func(), alone 
 	return sync.OnceFunc(func() { g.release(t) }), t.alone, nil
 }
 
-// AcquireWide is Acquire for a decode that can use several threads: alone it gets up to want slots, else one. width is what
-// it got. While a wide decode runs nobody gets an extra slot: threads of one decode spin at barriers, and one thread too many
+// AcquireWide is Acquire for a decode that can use several threads: alone it gets up to want, as far as there are slots for them,
+// else one. threads is what it got. While a wide decode runs nobody gets an extra slot: threads of one decode spin at barriers, and one thread too many
 // makes them many times slower (measured: a decode step rose from 3 ms to 270 ms).
-func (g *Gate) AcquireWide(ctx context.Context, flow string, want int) (release func(), width int, err error) {
+func (g *Gate) AcquireWide(ctx context.Context, flow string, want int) (release func(), threads int, err error) {
 	t, err := g.acquire(ctx, flow, want)
 	if err != nil {
 		return nil, 0, err
 	}
-	return sync.OnceFunc(func() { g.release(t) }), t.width, nil
+	return sync.OnceFunc(func() { g.release(t) }), t.threads, nil
 }
 
 // Stats tells how many slots are held, extra ones included, and how many requests wait.
@@ -110,7 +112,7 @@ func (g *Gate) release(t *gateTicket) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.used -= t.width
-	if t.width > 1 {
+	if t.threads > 1 {
 		g.wide--
 	}
 	if g.held[t.flow] -= t.width; g.held[t.flow] == 0 {
@@ -133,11 +135,9 @@ func (g *Gate) dispatch() {
 		if g.used >= limit {
 			return
 		}
-		t.width, t.alone = 1, g.used == 0 && len(g.queue) == 1
-		if t.alone {
-			t.width = min(max(1, t.want), g.slots)
-		}
-		if t.width > 1 {
+		t.threads, t.width, t.alone = 1, 1, g.used == 0 && len(g.queue) == 1
+		if n := min(t.want, g.slots/g.perThread); t.alone && n > 1 {
+			t.threads, t.width = n, n*g.perThread
 			g.wide++
 		}
 		g.used += t.width

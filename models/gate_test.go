@@ -196,6 +196,19 @@ func TestGateGivesThreadsOnlyToWhoIsAlone(t *testing.T) {
 	}
 }
 
+// A core serves some slots by turns, so a thread takes them all.
+func TestGateThreadsTakeWholeCores(t *testing.T) {
+	g := NewGate(8, 0)
+	g.perThread = 4
+	for want, held := range map[int]int{1: 1, 2: 8, 5: 8} {
+		release, threads, err := g.AcquireWide(t.Context(), "a", want)
+		if used, _ := g.Stats(); err != nil || threads != min(want, 2) || used != held {
+			t.Errorf("%d threads wanted: got %d and %d slots, %v; want %d slots", want, threads, used, err, held)
+		}
+		release()
+	}
+}
+
 func TestGateRefusesADeadContext(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	cancel(errors.New("the job was cancelled"))

@@ -56,12 +56,12 @@ func (l *Lease) Transcribe(ctx context.Context, flow string, r Request, emit fun
 	if alone && e.device == gpu.CPUID {
 		want = r.Threads
 	}
-	release, width, err := l.pool.gates[e.device].AcquireWide(ctx, flow, want)
+	release, threads, err := l.pool.gates[e.device].AcquireWide(ctx, flow, want)
 	if err != nil {
 		return Result{}, fmt.Errorf("transcribe: %w", err)
 	}
 	defer release()
-	r.Threads = width
+	r.Threads = threads
 	res, err := e.engine.Transcribe(ctx, r, emit)
 	if err != nil {
 		return res, l.pool.judge(e, err)

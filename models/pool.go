@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"steno/gpu"
 	"steno/job"
 )
 
@@ -67,6 +68,9 @@ func NewPool(cfg PoolConfig, loader Loader, metrics *Metrics) (*Pool, error) {
 	}
 	for id, l := range limits {
 		p.gates[id] = NewGate(l.Slots, cfg.Burst)
+		if id == gpu.CPUID {
+			p.gates[id].perThread = cfg.SlotsPerCore
+		}
 		p.gates[id].metrics = metrics.gate(id, l.Slots)
 		metrics.budget.WithLabelValues(id).Set(float64(l.Bytes))
 	}

@@ -142,7 +142,7 @@ func (j *run) chunk(ctx context.Context, c audio.Chunk, lang language) (transcri
 		Translate: j.params.Task == job.Translate,
 		Words:     j.params.Words,
 		Prompt:    j.params.Prompt,
-		Threads:   threads(c.Index, j.chunks, j.cfg.Threads),
+		Threads:   threads(j.chunks, j.cfg.Threads),
 	}, lang.code)
 	if err != nil {
 		return transcript.Part{}, err
@@ -154,15 +154,9 @@ func (j *run) chunk(ctx context.Context, c audio.Chunk, lang language) (transcri
 	return part, nil
 }
 
-// threads is what chunk i of n decodes with on a machine of max threads: 1, since states in parallel beat threads within one
-// (docs/adr/0003-one-pass.md), except for the chunks of an incomplete last round, which share the cores that would idle.
-func threads(i, n, max int) int {
-	rest := n % max
-	if rest == 0 || i < n-rest {
-		return 1
-	}
-	return max / rest
-}
+// threads is what each of n chunks may decode with on a machine of most threads: 1, since states in parallel beat threads within
+// one (docs/adr/0003-one-pass.md), except where some cores would idle from the beginning.
+func threads(n, most int) int { return max(1, most/max(1, n)) }
 
 // decode gives the kept result of a chunk, or computes and keeps it.
 func (j *run) decode(ctx context.Context, c audio.Chunk, r models.Request, variant string) (models.Result, error) {

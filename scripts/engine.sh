@@ -23,8 +23,12 @@ options=(
     -DWHISPER_BUILD_EXAMPLES=ON # only declares whisper-cli for `make peer`; it is built there and nowhere else
 )
 
-# Beside the public headers: ggml's own, which say what a backend is (models/whisper/accel.c).
-headers=(ggml/src/ggml-impl.h ggml/src/ggml-backend-impl.h)
+# Beside the public headers: ggml's own, which say what a backend is (models/whisper/accel.c) and how the CPU's multiplies (gemm.c).
+headers=(ggml/src/ggml-impl.h ggml/src/ggml-backend-impl.h ggml/src/ggml-cpu/ggml-cpu-impl.h ggml/src/ggml-cpu/llamafile/sgemm.h)
+
+# ggml's products on the CPU go through gemm.c. Other linkers than those of Linux do not know the flag: all stays with ggml there.
+wrap=
+[ "$(uname)" = Linux ] && wrap=-Wl,--wrap=llamafile_sgemm
 
 engine=$build/engine
 src=$engine/src
@@ -40,7 +44,7 @@ cpu() {
 }
 
 key() {
-    { echo "$content" "$engine" "${options[@]}" "${headers[*]}" "$(without_amx)"; c++ --version; cmake --version; cpu; } 2>/dev/null | sha256sum | cut -c1-16
+    { echo "$content" "$engine" "${options[@]}" "${headers[*]}" "$wrap" "$(without_amx)"; c++ --version; cmake --version; cpu; } 2>/dev/null | sha256sum | cut -c1-16
 }
 
 from_tag() {
@@ -116,8 +120,8 @@ build_libraries() {
 write_env() {
     cat >"$engine/env" <<EOF
 export CGO_ENABLED=1
-export CGO_CFLAGS="-O2 -g '-I$engine/include' -DSTENO_ENGINE_KEY=$1"
-export CGO_LDFLAGS="'-L$engine/lib'"
+export CGO_CFLAGS="-O2 -g '-I$engine/include' -DSTENO_ENGINE_KEY=$1${wrap:+ -DSTENO_WRAP_GEMM}"
+export CGO_LDFLAGS="'-L$engine/lib'${wrap:+ $wrap}"
 EOF
 }
 

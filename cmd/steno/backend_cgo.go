@@ -14,10 +14,13 @@ const hasEngine = true
 // kernels names what large matrix products run on.
 func kernels() string { return whisper.Matrix() }
 
+// gathers tells whether a core decodes several windows faster side by side than one after the other.
+func gathers() bool { return whisper.Gathers() }
+
 // loadBackend loads whisper.cpp into this process.
 func loadBackend(_ context.Context, r engine.LoadRequest) (engine.Backend, error) {
 	return whisper.Load(whisper.Options{
 		Path: r.Path, SHA256: r.SHA256, VADPath: r.VADPath, Name: r.Model, Device: r.Device, States: r.States, Words: r.Words,
-		Kernels: r.Kernels,
+		Cores: r.Cores, Kernels: r.Kernels,
 	})
 }

@@ -38,21 +38,27 @@ func (a *app) machine() (*machine, error) {
 		return nil, err
 	}
 	m := &machine{store: a.store(), tools: tools}
-	states := a.states()
+	states, cores := a.states(), gpu.Host{}.Cores()
+	limits := models.PoolConfig{
+		MaxModels: a.cfg.PoolModels, MaxBytes: int64(a.cfg.PoolBytes), IdleTimeout: a.cfg.PoolIdle,
+		Slots: states, SlotsPerCore: max(1, states/cores), Log: a.log,
+	}
 	load := &engine.Loader{
 		Files: modelFiles{m.store},
-		// One state more than slots, for the job that holds none.
-		States:  func(string) int { return states + 1 },
-		Kernels: a.cfg.Kernels,
-		Config:  engine.Config{Version: version, Env: engineEnv(a.env), Log: a.log},
+		States: func(device string) int { return statesOn(device, states) },
+		Cores:  min(cores, states), Kernels: a.cfg.Kernels,
+		Config: engine.Config{Version: version, Env: engineEnv(a.env), Log: a.log},
+	}
+	if a.cfg.States == 0 {
+		if load.Bytes, err = limits.Budget(); err != nil {
+			return nil, err
+		}
 	}
 	var loader models.Loader = load
 	if a.cfg.InProcess {
 		loader = inProcess{load}
 	}
-	m.pool, err = models.NewPool(models.PoolConfig{
-		MaxModels: a.cfg.PoolModels, MaxBytes: int64(a.cfg.PoolBytes), IdleTimeout: a.cfg.PoolIdle, Slots: states, Log: a.log,
-	}, loader, models.NewMetrics(a.reg))
+	m.pool, err = models.NewPool(limits, loader, models.NewMetrics(a.reg))
 	if err != nil {
 		return nil, err
 	}
@@ -108,12 +114,28 @@ func (a *app) tools() (audio.Tools, error) {
 	return t, nil
 }
 
-// states is the number of decodes at the same time: one per core, each with one thread.
+// windowsPerCore is how many windows a core decodes side by side, where that is faster. More take more memory (85 MB each with
+// base) and gain little: docs/adr/0010-teams.md.
+const windowsPerCore = 4
+
+// states is the number of decodes at the same time.
 func (a *app) states() int {
-	if a.cfg.States > 0 {
+	switch cores := (gpu.Host{}).Cores(); {
+	case a.cfg.States > 0:
 		return a.cfg.States
+	case a.cfg.Kernels != "ggml" && gathers():
+		return windowsPerCore * cores
+	default:
+		return cores
 	}
-	return gpu.Host{}.Cores()
+}
+
+// statesOn is one state more than the pool has slots for, for the job that holds none.
+func statesOn(device string, cpu int) int {
+	if device == gpu.CPUID {
+		return cpu + 1
+	}
+	return models.DeviceSlots + 1
 }
 
 func (a *app) threads() int {
@@ -163,7 +185,7 @@ func (p inProcess) Load(ctx context.Context, s models.Spec) (models.Engine, erro
 	}
 	b, err := loadBackend(ctx, engine.LoadRequest{
 		Model: s.Model, Path: f.Path, SHA256: f.SHA256, VADPath: vad.Path, VADSHA256: vad.SHA256,
-		Device: s.Device, States: p.l.States(s.Device), Words: s.Words, Kernels: p.l.Kernels,
+		Device: s.Device, States: p.l.States(s.Device), Cores: p.l.Cores, Words: s.Words, Kernels: p.l.Kernels,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("load model %s: %w", s.Model, err)

@@ -69,10 +69,10 @@ var fields = []field{
 		func(c *Config) any { return &c.WebhookAllow }},
 
 	{Key{"jobs", "jobs in flight per worker", "4", false}, "", func(c *Config) any { return &c.Jobs }},
-	{Key{"states", "decode states per model; 0 means one per core", "0", false}, "", func(c *Config) any { return &c.States }},
-	{Key{"chunks_in_flight", "chunks of one job in memory; 0 means as many as states", "0", false}, "",
+	{Key{"states", "decode states per model, which the cores share; 0 means as many as are fast, and fit", "0", false}, "", func(c *Config) any { return &c.States }},
+	{Key{"chunks_in_flight", "chunks of one job in memory; 0 means one more than states", "0", false}, "",
 		func(c *Config) any { return &c.ChunksInFlight }},
-	{Key{"threads", "most threads for a chunk of an incomplete last round; 0 means the cores, at most 4", "0", false}, "",
+	{Key{"threads", "most threads for a chunk where there are fewer chunks than cores; 0 means the cores, at most 4", "0", false}, "",
 		func(c *Config) any { return &c.Threads }},
 	{Key{"kernels", "what matrix products run on: auto for the best of the CPU, avx512 for no AMX, ggml for the library's own", "auto", false}, "",
 		func(c *Config) any { return &c.Kernels }},

@@ -29,6 +29,11 @@ type Loader struct {
 	Files Files
 	// States is the number of decode states for a device: what its gate lets through, extra slots included.
 	States func(device string) int
+	// Cores is the number of cores that decode on the CPU.
+	Cores int
+	// Bytes is the RAM that models may take. Where half of it does not hold all states of a model on the CPU, fewer are made, but
+	// at least one more than cores. 0 means that memory does not matter.
+	Bytes int64
 	// Kernels bounds what matrix products run on; see LoadRequest.
 	Kernels string
 	// Config is the template of all engines; Load and Bytes are filled in.
@@ -48,9 +53,9 @@ func (l *Loader) Load(ctx context.Context, s models.Spec) (models.Engine, error)
 	cfg := l.Config
 	cfg.Load = LoadRequest{
 		Model: s.Model, Path: model.Path, SHA256: model.SHA256, VADPath: vad.Path, VADSHA256: vad.SHA256,
-		Device: s.Device, States: l.States(s.Device), Words: s.Words, Kernels: l.Kernels,
+		Device: s.Device, Cores: l.Cores, Words: s.Words, Kernels: l.Kernels,
 	}
-	if cfg.Bytes, err = l.estimate(s, model); err != nil {
+	if cfg.Load.States, cfg.Bytes, err = l.size(s, model); err != nil {
 		return nil, userError(s, err)
 	}
 	e, err := StartRenewing(ctx, cfg)
@@ -67,23 +72,28 @@ func (l *Loader) Estimate(s models.Spec) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	n, err := l.estimate(s, f)
+	_, n, err := l.size(s, f)
 	if err != nil {
 		return 0, userError(s, err)
 	}
 	return n, nil
 }
 
-func (l *Loader) estimate(s models.Spec, f File) (int64, error) {
+// size chooses the number of states and predicts what the engine takes with them.
+func (l *Loader) size(s models.Spec, f File) (states int, bytes int64, err error) {
 	sh, err := readShape(f.Path)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	n := f.Size + int64(l.States(s.Device))*sh.stateBytes()
+	states = l.States(s.Device)
 	if s.Device != "cpu" {
-		n += contextBytes
+		return states, contextBytes + f.Size + int64(states)*sh.stateBytes(), nil
 	}
-	return n, nil
+	if l.Bytes > 0 {
+		room := (l.Bytes/2 - f.Size) / sh.stateBytes()
+		states = min(states, max(int(room), l.Cores+1))
+	}
+	return states, f.Size + int64(states)*sh.stateBytes(), nil
 }
 
 // userError says what to do about a file that does not load. Other errors are for those who know engines: the pool.

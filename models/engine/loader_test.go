@@ -87,6 +87,30 @@ func TestEstimate(t *testing.T) {
 	}
 }
 
+// Where memory is short, a model gets fewer states, but never fewer than one more than cores.
+func TestStatesFitTheMemory(t *testing.T) {
+	t.Parallel()
+	f := ggml(t, magic, 512, 512, 6)
+	state := shape{512, 512, 6}.stateBytes()
+	for _, c := range []struct {
+		name  string
+		bytes int64
+		want  int64
+	}{
+		{"memory does not matter", 0, 9},
+		{"room for all", 2 * (f.Size + 9*state), 9},
+		{"room for some", 2 * (f.Size + 6*state), 6},
+		{"room for none", 1, 3},
+	} {
+		l := loader(shelf{file: f, vad: f})
+		l.States, l.Cores, l.Bytes = func(string) int { return 9 }, 2, c.bytes
+		n, err := l.Estimate(models.Spec{Model: "ok", Device: "cpu"})
+		if want := f.Size + c.want*state; err != nil || n != want {
+			t.Errorf("%s: %d bytes, %v; want %d", c.name, n, err, want)
+		}
+	}
+}
+
 func TestLoader(t *testing.T) {
 	t.Parallel()
 	f := ggml(t, magic, 512, 512, 6)

@@ -24,6 +24,8 @@ type LoadRequest struct {
 	VADSHA256 string `json:"vad_sha256,omitempty"`
 	Device    string `json:"device"` // "cpu" or "cuda:N"
 	States    int    `json:"states"` // decodes at the same time, at least 1
+	// Cores is the number of threads that decode on a CPU, each several windows side by side where there are more states.
+	Cores int `json:"cores,omitempty"`
 	// Words loads the variant with DTW word times, which excludes flash attention.
 	Words bool `json:"words,omitempty"`
 	// Kernels bounds what matrix products run on: "auto" or "" for the best, "avx512" for no tiles, "ggml" for the library's own.

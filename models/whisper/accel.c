@@ -2,6 +2,7 @@
 
 #include "accel.h"
 #include "matrix.h"
+#include "shim.h"
 
 #include <ggml-backend-impl.h>
 #include <ggml-cpu.h>
@@ -262,6 +263,9 @@ static enum ggml_status graph_compute(ggml_backend_t backend, struct ggml_cgraph
 			i += 2;
 		} else if (node->op == GGML_OP_MUL_MAT) {
 			mul_mat(x, node);
+			if (node->ne[0] >= STENO_VOCABULARY) {
+				steno_logits_seen(node->data, node->nb[1] / sizeof(float), node->ne[1], node->ne[0]);
+			}
 		}
 	}
 	return GGML_STATUS_SUCCESS;

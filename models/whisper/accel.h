@@ -27,3 +27,6 @@ typedef struct {
 // steno_accel_check computes a shape from fixed random numbers with this backend and with ggml's, and returns the length of the
 // difference over that of the result; bfloat16 keeps 8 bits, so 0.01 is plenty. -1 if the backend is not there.
 double steno_accel_check(steno_shape s);
+
+// steno_gemm_check compares a product (heads of it, by threads) with and without gemm.h in the same way.
+double steno_gemm_check(steno_shape s);

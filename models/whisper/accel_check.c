@@ -1,6 +1,7 @@
 //go:build cgo
 
 #include "accel.h"
+#include "gemm.h"
 
 #include <ggml-backend.h>
 #include <ggml-cpu.h>
@@ -83,6 +84,27 @@ double steno_accel_check(steno_shape s) {
 	}
 	ggml_free(ctx);
 	ggml_backend_free(ours);
+	ggml_backend_free(cpu);
+	return result;
+}
+
+double steno_gemm_check(steno_shape s) {
+	const bool before = steno_gemm_enabled();
+	if (!steno_gemm_enable(true)) {
+		return -1;
+	}
+	ggml_backend_t cpu = ggml_backend_cpu_init();
+	struct ggml_context *ctx = ggml_init((struct ggml_init_params){.mem_size = memory_for(s)});
+	double result = INFINITY;
+	if (cpu != NULL && ctx != NULL) {
+		ggml_backend_cpu_set_n_threads(cpu, s.threads);
+		struct ggml_tensor *got = compute(ctx, cpu, s);
+		steno_gemm_enable(false);
+		struct ggml_tensor *want = compute(ctx, cpu, s);
+		result = got == NULL || want == NULL ? INFINITY : distance(got, want);
+	}
+	steno_gemm_enable(before);
+	ggml_free(ctx);
 	ggml_backend_free(cpu);
 	return result;
 }

@@ -5,6 +5,7 @@ package whisper
 /*
 #include <ggml.h>
 #include "accel.h"
+#include "gemm.h"
 #include "matrix.h"
 */
 import "C"
@@ -21,13 +22,16 @@ type shape struct {
 
 var ggmlTypes = map[string]C.int{"f32": C.GGML_TYPE_F32, "f16": C.GGML_TYPE_F16, "q8_0": C.GGML_TYPE_Q8_0}
 
-// matrixError is the relative error of our own kernels against ggml's; below 0 where this CPU lacks their instructions.
-func matrixError(s shape) float64 {
-	return float64(C.steno_accel_check(C.steno_shape{
+// c is the shape as C has it.
+func (s shape) c() C.steno_shape {
+	return C.steno_shape{
 		_type: ggmlTypes[s.kind], depth: C.int(s.depth), columns: C.int(s.columns), rows: C.int(s.rows), heads: C.int(s.heads),
 		threads: C.int(s.threads), attention: C.bool(s.attention), gelu: C.bool(s.gelu),
-	}))
+	}
 }
+
+// matrixError is the relative error of our own kernels against ggml's; below 0 where this CPU lacks their instructions.
+func matrixError(s shape) float64 { return float64(C.steno_accel_check(s.c())) }
 
 // maxMatrixError is well above what rounding to bfloat16 does (0.003) and well below any mistake.
 const maxMatrixError = 0.01
@@ -74,6 +78,7 @@ func limitMatrix(kernels string) {
 	}
 	if kernels == "ggml" {
 		C.steno_accel_enable(false)
+		C.steno_gemm_enable(false)
 	}
 }
 

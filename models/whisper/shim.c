@@ -2,6 +2,7 @@
 
 #include "shim.h"
 
+#include <math.h>
 #include <stdio.h>
 #ifdef __GLIBC__
 #include <malloc.h>
@@ -37,7 +38,7 @@ struct whisper_context *steno_load(const char *path, bool gpu, int device, bool 
 
 static bool aborted(void *flag) { return atomic_load(&((steno_abort *)flag)->set) != 0; }
 
-int steno_run(struct whisper_context *ctx, struct whisper_state *state, const steno_window *w, steno_abort *abort) {
+static int run(struct whisper_context *ctx, struct whisper_state *state, const steno_window *w, steno_abort *abort) {
 	struct whisper_full_params p = whisper_full_default_params(WHISPER_SAMPLING_GREEDY);
 	p.n_threads = w->threads;
 	p.audio_ctx = w->audio_ctx;
@@ -58,4 +59,38 @@ int steno_run(struct whisper_context *ctx, struct whisper_state *state, const st
 	p.abort_callback = aborted;
 	p.abort_callback_user_data = abort;
 	return whisper_full_with_state(ctx, state, p, NULL, 0);
+}
+
+_Thread_local steno_window *steno_running;
+
+void steno_logits_seen(const float *logits, size_t stride, size_t count, size_t vocabulary) {
+	steno_window *w = steno_running;
+	if (w == NULL || w->no_speech >= 0) {
+		return;
+	}
+	// A prompt ends with the token that starts a transcript and, where there are several, those of language and task.
+	const size_t last = whisper_is_multilingual(w->model) ? 3 : 1;
+	const whisper_token nobody = whisper_token_nosp(w->model);
+	if (count < last || (size_t)nobody >= vocabulary) {
+		return;
+	}
+	const float *x = logits + (count - last) * stride;
+	float top = x[0];
+	for (size_t i = 1; i < vocabulary; i++) {
+		top = x[i] > top ? x[i] : top;
+	}
+	double sum = 0;
+	for (size_t i = 0; i < vocabulary; i++) {
+		sum += expf(x[i] - top);
+	}
+	w->no_speech = (float)(expf(x[nobody] - top) / sum);
+}
+
+int steno_run(struct whisper_context *ctx, struct whisper_state *state, steno_window *w, steno_abort *abort) {
+	w->model = ctx;
+	w->no_speech = -1;
+	steno_running = w;
+	const int rc = run(ctx, state, w, abort);
+	steno_running = NULL;
+	return rc;
 }

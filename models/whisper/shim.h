@@ -3,10 +3,12 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <whisper.h>
 
 typedef struct {
+	struct whisper_context *model; // set by steno_run
 	const char *language; // ISO 639-1, never "auto"
 	const char *prompt;   // may be NULL
 	int threads;
@@ -14,7 +16,18 @@ typedef struct {
 	bool translate;
 	bool fallback; // temperature fallback
 	int duration_ms; // of the audio within the spectrogram
+	// no_speech is what the run found for the probability that nobody speaks: that of its token as the first after the token that
+	// starts a transcript. Below 0 where it could not be seen. The library's own figure is not it: whisper.cpp v1.8.5 takes it from
+	// logits that an earlier run left behind, since only those of the prompt's last token are kept.
+	float no_speech;
 } steno_window;
+
+// steno_running is the window that runs on this thread, or NULL.
+extern _Thread_local steno_window *steno_running;
+
+// steno_logits_seen is told of the scores of the vocabulary for count tokens, stride floats apart. Of a run's first it takes what
+// no_speech needs.
+void steno_logits_seen(const float *logits, size_t stride, size_t count, size_t vocabulary);
 
 // steno_abort is a flag that ends a run.
 typedef struct {
@@ -24,8 +37,11 @@ typedef struct {
 // steno_load reads the weights without a decode state. dtw is a whisper_alignment_heads_preset, 0 for none.
 struct whisper_context *steno_load(const char *path, bool gpu, int device, bool flash_attn, int dtw);
 
+// STENO_VOCABULARY is a number of rows that only the product with the vocabulary has, the last of each step of a decode.
+enum { STENO_VOCABULARY = 1 << 14 };
+
 // steno_run decodes in one pass the window whose spectrogram the state was given. abort may be set from another thread.
-int steno_run(struct whisper_context *ctx, struct whisper_state *state, const steno_window *w, steno_abort *abort);
+int steno_run(struct whisper_context *ctx, struct whisper_state *state, steno_window *w, steno_abort *abort);
 
 // steno_set_up prepares the process, once: only errors of the library get through, to stderr, and what is freed is given back to
 // the system.

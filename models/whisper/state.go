@@ -8,6 +8,7 @@ package whisper
 #include "shim.h"
 
 static steno_abort *flag_new(void) { return calloc(1, sizeof(steno_abort)); }
+static steno_window *window_new(void) { return calloc(1, sizeof(steno_window)); }
 static void flag_set(steno_abort *f, int v) { atomic_store(&f->set, v); }
 */
 import "C"
@@ -30,6 +31,8 @@ type state struct {
 	c    *C.struct_whisper_state
 	vad  *C.struct_whisper_vad_context
 	flag *C.steno_abort // set to end the run
+	// window is what runs; it lies where Go does not move it.
+	window *C.steno_window
 	// grown says that a run with temperature fallback may have made the self-attention cache seven times as large, for its five
 	// decoders; the library never makes it smaller again.
 	grown bool
@@ -51,13 +54,14 @@ func newState(m *Model) (*state, error) {
 		C.whisper_free_state(c)
 		return nil, fmt.Errorf("load voice activity model %s: the engine refused the file", m.opts.VADPath)
 	}
-	return &state{m: m, c: c, vad: vad, flag: C.flag_new()}, nil
+	return &state{m: m, c: c, vad: vad, flag: C.flag_new(), window: C.window_new()}, nil
 }
 
 func (s *state) release() {
 	C.whisper_vad_free(s.vad)
 	C.whisper_free_state(s.c)
 	C.free(unsafe.Pointer(s.flag))
+	C.free(unsafe.Pointer(s.window))
 }
 
 func (s *state) abort() { C.flag_set(s.flag, 1) }
@@ -75,15 +79,15 @@ func (s *state) Run(ctx context.Context, w decode.Window) (decode.Output, error)
 	if err := ctx.Err(); err != nil {
 		return decode.Output{}, err
 	}
-	cw := C.steno_window{
+	*s.window = C.steno_window{
 		language: C.CString(w.Language), threads: C.int(w.Threads), audio_ctx: C.int(w.AudioCtx),
 		translate: C.bool(w.Translate), fallback: C.bool(w.Fallback), duration_ms: C.int(10 * wholeFrames(len(w.Samples))),
 	}
-	defer C.free(unsafe.Pointer(cw.language))
+	defer C.free(unsafe.Pointer(s.window.language))
 	s.grown = s.grown || w.Fallback
 	if w.Prompt != "" {
-		cw.prompt = C.CString(w.Prompt)
-		defer C.free(unsafe.Pointer(cw.prompt))
+		s.window.prompt = C.CString(w.Prompt)
+		defer C.free(unsafe.Pointer(s.window.prompt))
 	}
 	frames := 2 * w.AudioCtx
 	if frames == 0 {
@@ -92,14 +96,26 @@ func (s *state) Run(ctx context.Context, w decode.Window) (decode.Output, error)
 	if err := s.hear(w.Samples, frames); err != nil {
 		return decode.Output{}, err
 	}
-	rc := C.steno_run(s.m.ctx, s.c, &cw, s.flag)
+	rc := s.decode()
 	if err := ctx.Err(); err != nil {
 		return decode.Output{}, err
 	}
 	if rc != 0 {
 		return decode.Output{}, fmt.Errorf("run the model: whisper_full returned %d", int(rc))
 	}
-	return s.output(), nil
+	out := s.output()
+	if s.window.no_speech >= 0 {
+		out.NoSpeech = float64(s.window.no_speech)
+	}
+	return out, nil
+}
+
+// decode runs s.window: in a team, beside others, or with several threads of its own.
+func (s *state) decode() int {
+	if s.m.teams != nil && s.window.threads == 1 {
+		return s.m.teams.run(s)
+	}
+	return int(C.steno_run(s.m.ctx, s.c, s.window, s.flag))
 }
 
 // fullFrames is the length of a whole window in frames of 10 ms.

@@ -37,6 +37,9 @@ type Options struct {
 	Name    string // the model's name in the registry
 	Device  string // "cpu" or "cuda:N"
 	States  int    // decodes at the same time, at least 1
+	// Cores is the number of threads that decode on a CPU. Where there are more states than these, each thread decodes several
+	// windows side by side (docs/adr/0010-teams.md). Default 1.
+	Cores int
 	// Words loads the model for word timestamps by DTW, which excludes flash attention.
 	Words bool
 	// Kernels bounds what large matrix products run on, for every model of the process: "auto" or "" for the best of this CPU,
@@ -59,12 +62,14 @@ type Model struct {
 	close  sync.Once
 	bytes  int64
 	closed error
+	teams  *teams // nil where each window has a thread of its own
 }
 
 // setUp prepares the library, once in a process.
 var setUp = sync.OnceFunc(func() {
 	C.steno_set_up()
 	useMatrix()
+	useColumns()
 })
 
 // Load reads the weights. The library ends the process on some broken files: verify the checksum first.
@@ -110,6 +115,12 @@ func Load(o Options) (*Model, error) {
 	}
 	for range o.States {
 		m.free <- nil
+	}
+	if cores := max(1, o.Cores); !gpu && o.States > cores && Gathers() {
+		if m.teams, err = newTeams(cores, (o.States+cores-1)/cores); err != nil {
+			C.whisper_free(ctx)
+			return nil, fmt.Errorf("load model %s: %w", o.Name, err)
+		}
 	}
 	return m, nil
 }
@@ -197,6 +208,9 @@ func (m *Model) Close() error {
 			if s := <-m.free; s != nil {
 				s.release()
 			}
+		}
+		if m.teams != nil {
+			m.teams.close()
 		}
 		C.whisper_free(m.ctx)
 	})

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"sync"
@@ -71,7 +72,8 @@ func TestJFKWordForWord(t *testing.T) {
 	if res.Stats.Passes != 1 {
 		t.Errorf("%d passes, want 1", res.Stats.Passes)
 	}
-	if s := res.Segments[0]; s.AvgLogprob > 0 || s.AvgLogprob < -1 || s.CompressionRatio <= 0 || s.Start > 0.6 {
+	if s := res.Segments[0]; s.AvgLogprob > 0 || s.AvgLogprob < -1 || s.CompressionRatio <= 0 || s.Start > 0.6 ||
+		s.NoSpeechProb <= 0 || s.NoSpeechProb > 0.1 {
 		t.Errorf("segment %+v: want a likely one near the start", s)
 	}
 }
@@ -150,6 +152,47 @@ func TestStatesRunInParallel(t *testing.T) {
 			t.Errorf("state run %d said %q, the first %q", i, got[i], got[0])
 		}
 	}
+}
+
+// TestWindowsSideBySide holds a team to its promise: what a window says does not depend on which others are decoded beside it, nor
+// on one of them being cancelled.
+func TestWindowsSideBySide(t *testing.T) {
+	m := load(t, "base-q8_0", whisper.Options{States: 6, Cores: 2, Words: true})
+	pcm := jfk(t)
+	say := func(ctx context.Context, from, to int) (string, error) {
+		res, err := m.Transcribe(ctx, models.Request{PCM: pcm[from:to], Language: "en", Words: true, Threads: 1}, nil)
+		return fmt.Sprintf("%+v", res), err
+	}
+	type span struct{ from, to int }
+	var spans []span
+	alone := map[span]string{}
+	for i := range 6 {
+		sp := span{i * len(pcm) / 16, len(pcm) - (i%3)*len(pcm)/5}
+		spans = append(spans, sp)
+		said, err := say(t.Context(), sp.from, sp.to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		alone[sp] = said
+	}
+	var wg sync.WaitGroup
+	for i := range 24 {
+		wg.Go(func() {
+			sp := spans[i%len(spans)]
+			said, err := say(t.Context(), sp.from, sp.to)
+			if err != nil || said != alone[sp] {
+				t.Errorf("beside others %+v said %s, %v; alone %s", sp, said, err, alone[sp])
+			}
+		})
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(20*i)*time.Millisecond)
+			defer cancel()
+			if _, err := say(ctx, 0, len(pcm)); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
 }
 
 func TestCancelEndsADecodeAndLeavesTheModelUsable(t *testing.T) {

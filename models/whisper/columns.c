@@ -1,0 +1,182 @@
+//go:build cgo
+
+#include "columns.h"
+
+#if defined(__x86_64__) && defined(__GNUC__)
+
+#include <immintrin.h>
+#include <string.h>
+
+#define COLUMNS_CODE __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma,f16c")))
+#define COLUMNS_INLINE static inline __attribute__((always_inline)) COLUMNS_CODE
+
+enum {
+	LANES = 16,
+	BLOCK = 32,       // values that share a scale in q8_0
+	BLOCK_BYTES = 34, // a scale in half precision and the values
+	STEP = 2 * BLOCK, // values in a vector of bytes
+	SUMS = 16,        // rows by columns whose sums stay in registers
+};
+
+bool columns_supported(void) {
+	return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+	       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("fma");
+}
+
+// step is 64 values of a column as the products of q8_0 take them: two blocks of bytes, each with its own scale.
+typedef struct {
+	int8_t q[STEP];
+	// start is -128 times the sum of each block in the first of its 8 lanes: the instruction takes weights without a sign, so they
+	// have 128 added.
+	int32_t start[LANES];
+	float scale[LANES]; // 8 times that of the first block, 8 times that of the second
+} __attribute__((aligned(64))) step;
+
+// quantise rounds 32 floats to bytes, the largest to 127.
+COLUMNS_INLINE void quantise(step *s, int half, const float *x) {
+	const __m512 a = _mm512_loadu_ps(x), b = _mm512_loadu_ps(x + LANES);
+	const float top = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(a), _mm512_abs_ps(b)));
+	const float scale = top / 127;
+	const __m512 by = _mm512_set1_ps(top > 0 ? 127 / top : 0);
+	const __m512i qa = _mm512_cvtps_epi32(_mm512_mul_ps(a, by)), qb = _mm512_cvtps_epi32(_mm512_mul_ps(b, by));
+	_mm_storeu_si128((__m128i *)(s->q + half * BLOCK), _mm512_cvtepi32_epi8(qa));
+	_mm_storeu_si128((__m128i *)(s->q + half * BLOCK + LANES), _mm512_cvtepi32_epi8(qb));
+	_mm256_storeu_ps(s->scale + half * 8, _mm256_set1_ps(scale));
+	_mm256_storeu_si256((__m256i *)(s->start + half * 8), _mm256_setzero_si256());
+	s->start[half * 8] = -128 * _mm512_reduce_add_epi32(_mm512_add_epi32(qa, qb));
+}
+
+// total adds up the lanes of each of 16 vectors. Each is added up in the same order, wherever it stands.
+COLUMNS_INLINE __m512 total(const __m512 *s) {
+	__m512 quarter[4];
+#pragma GCC unroll 4
+	for (int i = 0; i < 4; i++) {
+		const __m512 *v = s + 4 * i;
+		const __m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(v[0], v[1]), _mm512_unpackhi_ps(v[0], v[1]));
+		const __m512 cd = _mm512_add_ps(_mm512_unpacklo_ps(v[2], v[3]), _mm512_unpackhi_ps(v[2], v[3]));
+		quarter[i] = _mm512_add_ps((__m512)_mm512_unpacklo_pd((__m512d)ab, (__m512d)cd), (__m512)_mm512_unpackhi_pd((__m512d)ab, (__m512d)cd));
+	}
+	const __m512 low = _mm512_add_ps(_mm512_shuffle_f32x4(quarter[0], quarter[1], 0x88), _mm512_shuffle_f32x4(quarter[0], quarter[1], 0xdd));
+	const __m512 high = _mm512_add_ps(_mm512_shuffle_f32x4(quarter[2], quarter[3], 0x88), _mm512_shuffle_f32x4(quarter[2], quarter[3], 0xdd));
+	return _mm512_add_ps(_mm512_shuffle_f32x4(low, high, 0x88), _mm512_shuffle_f32x4(low, high, 0xdd));
+}
+
+// put writes the sums of some rows, the first of which is row r.
+COLUMNS_INLINE void put(const int rows, const int n, const __m512 *sums, size_t r, const columns_vector *columns) {
+	__m512 padded[SUMS];
+	float results[SUMS] __attribute__((aligned(64)));
+#pragma GCC unroll 16
+	for (int i = 0; i < SUMS; i++) {
+		padded[i] = i < rows * n ? sums[i] : _mm512_setzero_ps();
+	}
+	_mm512_store_ps(results, total(padded));
+#pragma GCC unroll 16
+	for (int c = 0; c < n; c++) {
+#pragma GCC unroll 16
+		for (int i = 0; i < rows; i++) {
+			columns[c].dst[r + i] = results[c * rows + i];
+		}
+	}
+}
+
+// rows_q8 computes some rows for n columns, whose steps lie depth/STEP apart.
+COLUMNS_INLINE void rows_q8(const int rows, const int n, columns_weights w, size_t r, const step *steps, const columns_vector *columns) {
+	const __m512i spread = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1), sign = _mm512_set1_epi8((char)0x80);
+	const size_t count = w.depth / STEP;
+	__m512 sums[SUMS];
+#pragma GCC unroll 16
+	for (int i = 0; i < rows * n; i++) {
+		sums[i] = _mm512_setzero_ps();
+	}
+	for (size_t k = 0; k < count; k++) {
+#pragma GCC unroll 16
+		for (int i = 0; i < rows; i++) {
+			const char *a = w.data + (r + i) * w.stride + k * 2 * BLOCK_BYTES, *b = a + BLOCK_BYTES;
+			const __m256i qa = _mm256_loadu_si256((const __m256i *)(a + 2)), qb = _mm256_loadu_si256((const __m256i *)(b + 2));
+			const __m512i q = _mm512_xor_si512(_mm512_inserti64x4(_mm512_castsi256_si512(qa), qb, 1), sign);
+			uint16_t first, second;
+			memcpy(&first, a, sizeof first);
+			memcpy(&second, b, sizeof second);
+			const __m128 both = _mm_cvtph_ps(_mm_cvtsi32_si128((int)(first | (uint32_t)second << 16)));
+			const __m512 scale = _mm512_permutexvar_ps(spread, _mm512_castps128_ps512(both));
+#pragma GCC unroll 16
+			for (int c = 0; c < n; c++) {
+				const step *x = steps + c * count + k;
+				const __m512i dot = _mm512_dpbusd_epi32(_mm512_load_si512(x->start), q, _mm512_load_si512(x->q));
+				const __m512 by = _mm512_mul_ps(scale, _mm512_load_ps(x->scale));
+				sums[c * rows + i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), by, sums[c * rows + i]);
+			}
+		}
+	}
+	put(rows, n, sums, r, columns);
+}
+
+// rows_half does the same for weights in half precision.
+COLUMNS_INLINE void rows_half(const int rows, const int n, columns_weights w, size_t r, const step *steps, const columns_vector *columns) {
+	(void)steps;
+	__m512 sums[SUMS];
+#pragma GCC unroll 16
+	for (int i = 0; i < rows * n; i++) {
+		sums[i] = _mm512_setzero_ps();
+	}
+	for (size_t k = 0; k < w.depth; k += LANES) {
+		const __mmask16 in = w.depth - k >= LANES ? 0xffff : (__mmask16)((1u << (w.depth - k)) - 1);
+#pragma GCC unroll 16
+		for (int i = 0; i < rows; i++) {
+			const uint16_t *a = (const uint16_t *)(w.data + (r + i) * w.stride) + k;
+			const __m512 weight = _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(in, a));
+#pragma GCC unroll 16
+			for (int c = 0; c < n; c++) {
+				sums[c * rows + i] = _mm512_fmadd_ps(weight, _mm512_maskz_loadu_ps(in, columns[c].x + k), sums[c * rows + i]);
+			}
+		}
+	}
+	put(rows, n, sums, r, columns);
+}
+
+// RANGE makes functions that compute rows [from, to) for n columns, some at a time and the rest one by one.
+#define RANGE(type, n, rows)                                                                                          \
+	static COLUMNS_CODE __attribute__((noinline)) void type##_##n(columns_weights w, size_t from, size_t to,            \
+	                                                               const step *steps, const columns_vector *columns) { \
+		size_t r = from;                                                                                               \
+		for (; r + rows <= to; r += rows) {                                                                            \
+			rows_##type(rows, n, w, r, steps, columns);                                                                \
+		}                                                                                                              \
+		for (; r < to; r++) {                                                                                          \
+			rows_##type(1, n, w, r, steps, columns);                                                                   \
+		}                                                                                                              \
+	}
+#define RANGES(type) \
+	RANGE(type, 1, 8) RANGE(type, 2, 8) RANGE(type, 3, 4) RANGE(type, 4, 4) RANGE(type, 5, 2) RANGE(type, 6, 2) RANGE(type, 7, 2) RANGE(type, 8, 2)
+
+RANGES(q8)
+RANGES(half)
+
+typedef void range(columns_weights w, size_t from, size_t to, const step *steps, const columns_vector *columns);
+
+static range *const ranges[][COLUMNS_TOGETHER] = {
+	[COLUMNS_HALF] = {half_1, half_2, half_3, half_4, half_5, half_6, half_7, half_8},
+	[COLUMNS_Q8] = {q8_1, q8_2, q8_3, q8_4, q8_5, q8_6, q8_7, q8_8},
+};
+
+COLUMNS_CODE void columns_multiply(columns_weights w, size_t from, size_t to, const columns_vector *columns, size_t count) {
+	for (size_t c = 0; c < count; c += COLUMNS_TOGETHER) {
+		const size_t n = count - c < COLUMNS_TOGETHER ? count - c : COLUMNS_TOGETHER;
+		const size_t per_column = w.type == COLUMNS_Q8 ? w.depth / STEP : 0;
+		step steps[n * per_column + 1];
+		for (size_t i = 0; i < n; i++) {
+			for (size_t k = 0; k < per_column; k++) {
+				quantise(steps + i * per_column + k, 0, columns[c + i].x + k * STEP);
+				quantise(steps + i * per_column + k, 1, columns[c + i].x + k * STEP + BLOCK);
+			}
+		}
+		ranges[w.type][n - 1](w, from, to, steps, columns + c);
+	}
+}
+
+#else
+
+bool columns_supported(void) { return false; }
+void columns_multiply(columns_weights w, size_t from, size_t to, const columns_vector *columns, size_t count) {}
+
+#endif
