@@ -15,7 +15,6 @@ import "C"
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"unsafe"
 
@@ -24,12 +23,11 @@ import (
 	"steno/models/decode"
 )
 
-// state is one decode state with a VAD of its own; it implements decode.Model. One goroutine uses it at a time, except
+// state is one decode state; it implements decode.Model. One goroutine uses it at a time, except
 // abort, which any may call.
 type state struct {
 	m    *Model
 	c    *C.struct_whisper_state
-	vad  *C.struct_whisper_vad_context
 	flag *C.steno_abort // set to end the run
 	// window is what runs; it lies where Go does not move it.
 	window *C.steno_window
@@ -44,21 +42,10 @@ func newState(m *Model) (*state, error) {
 	if c == nil {
 		return nil, fmt.Errorf("make a decode state of %s: out of memory", m.opts.Name)
 	}
-	p := C.whisper_vad_default_context_params()
-	p.n_threads = 1
-	p.use_gpu = false
-	path := C.CString(m.opts.VADPath)
-	defer C.free(unsafe.Pointer(path))
-	vad := C.whisper_vad_init_from_file_with_params(path, p)
-	if vad == nil {
-		C.whisper_free_state(c)
-		return nil, fmt.Errorf("load voice activity model %s: the engine refused the file", m.opts.VADPath)
-	}
-	return &state{m: m, c: c, vad: vad, flag: C.flag_new(), window: C.window_new()}, nil
+	return &state{m: m, c: c, flag: C.flag_new(), window: C.window_new()}, nil
 }
 
 func (s *state) release() {
-	C.whisper_vad_free(s.vad)
 	C.whisper_free_state(s.c)
 	C.free(unsafe.Pointer(s.flag))
 	C.free(unsafe.Pointer(s.window))
@@ -178,12 +165,4 @@ func (s *state) Detect(ctx context.Context, samples []float32, threads int) (str
 }
 
 // Speech implements decode.Model.
-func (s *state) Speech(samples []float32) ([]float32, error) {
-	if !bool(C.whisper_vad_detect_speech(s.vad, floats(samples), C.int(len(samples)))) {
-		return nil, errors.New("the voice activity model failed")
-	}
-	n := int(C.whisper_vad_n_probs(s.vad))
-	probs := make([]float32, n)
-	copy(probs, unsafe.Slice((*float32)(unsafe.Pointer(C.whisper_vad_probs(s.vad))), n))
-	return probs, nil
-}
+func (s *state) Speech(samples []float32) ([]float32, error) { return s.m.vad.probabilities(samples), nil }

@@ -8,7 +8,7 @@
 package whisper
 
 /*
-#cgo CFLAGS: -fopenmp
+#cgo CFLAGS: -fopenmp -Wno-psabi
 #include <stdlib.h>
 #include "shim.h"
 */
@@ -57,6 +57,7 @@ type Model struct {
 	ctx    *C.struct_whisper_context
 	lib    *binding.Context
 	mel    melFilters
+	vad    *vad
 	free   chan *state // decode states not in use; nil means "not made yet"
 	done   chan struct{}
 	close  sync.Once
@@ -83,9 +84,6 @@ func Load(o Options) (*Model, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load model %s: %w", o.Name, err)
 	}
-	if _, err := os.Stat(o.VADPath); err != nil {
-		return nil, fmt.Errorf("load voice activity model: %w", err)
-	}
 	gpu, device, err := parseDevice(o.Device)
 	if err != nil {
 		return nil, fmt.Errorf("load model %s: %w", o.Name, err)
@@ -103,14 +101,19 @@ func Load(o Options) (*Model, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load model %s: %w", o.Name, err)
 	}
+	vad, err := loadVAD(o.VADPath)
+	if err != nil {
+		return nil, err
+	}
 	path := C.CString(o.Path)
 	defer C.free(unsafe.Pointer(path))
 	ctx := C.steno_load(path, C.bool(gpu), C.int(device), C.bool(o.FlashAttention), C.int(preset))
 	if ctx == nil {
+		vad.close()
 		return nil, fmt.Errorf("load model %s from %s: the engine refused the file", o.Name, o.Path)
 	}
 	m := &Model{
-		opts: o, ctx: ctx, lib: (*binding.Context)(unsafe.Pointer(ctx)), mel: mel,
+		opts: o, ctx: ctx, lib: (*binding.Context)(unsafe.Pointer(ctx)), mel: mel, vad: vad,
 		free: make(chan *state, o.States), done: make(chan struct{}), bytes: st.Size(),
 	}
 	for range o.States {
@@ -118,6 +121,7 @@ func Load(o Options) (*Model, error) {
 	}
 	if cores := max(1, o.Cores); !gpu && o.States > cores && Gathers() {
 		if m.teams, err = newTeams(cores, (o.States+cores-1)/cores); err != nil {
+			vad.close()
 			C.whisper_free(ctx)
 			return nil, fmt.Errorf("load model %s: %w", o.Name, err)
 		}
@@ -213,6 +217,7 @@ func (m *Model) Close() error {
 			m.teams.close()
 		}
 		C.whisper_free(m.ctx)
+		m.vad.close()
 	})
 	return nil
 }
