@@ -53,8 +53,8 @@ func (g *Gate) Acquire(ctx context.Context, flow string) (release func(), alone 
 }
 
 // AcquireWide is Acquire for a decode that can use several threads: alone it gets up to want, as far as there are slots for them,
-// else one. threads is what it got. While a wide decode runs nobody gets an extra slot: threads of one decode spin at barriers, and one thread too many
-// makes them many times slower (measured: a decode step rose from 3 ms to 270 ms).
+// else one. threads is what it got. While a wide decode runs nobody gets an extra slot: threads of one decode spin at barriers,
+// and one thread too many makes them many times slower (measured: a decode step rose from 3 ms to 270 ms).
 func (g *Gate) AcquireWide(ctx context.Context, flow string, want int) (release func(), threads int, err error) {
 	t, err := g.acquire(ctx, flow, want)
 	if err != nil {

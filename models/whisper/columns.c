@@ -1,10 +1,12 @@
 //go:build cgo
 
 #include "columns.h"
+#include "columns_tiles.h"
 
 #if defined(__x86_64__) && defined(__GNUC__)
 
 #include <immintrin.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #define COLUMNS_CODE __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma,f16c")))
@@ -159,7 +161,17 @@ static range *const ranges[][COLUMNS_TOGETHER] = {
 	[COLUMNS_Q8] = {q8_1, q8_2, q8_3, q8_4, q8_5, q8_6, q8_7, q8_8},
 };
 
+static atomic_bool use_tiles;
+
+void columns_use_tiles(bool on) { atomic_store(&use_tiles, on); }
+
 COLUMNS_CODE void columns_multiply(columns_weights w, size_t from, size_t to, const columns_vector *columns, size_t count) {
+	if (w.type == COLUMNS_Q8 && atomic_load_explicit(&use_tiles, memory_order_relaxed)) {
+		for (size_t c = 0; c < count; c += COLUMNS_IN_TILES) {
+			columns_tiles(w, from, to, columns + c, count - c < COLUMNS_IN_TILES ? count - c : COLUMNS_IN_TILES);
+		}
+		return;
+	}
 	for (size_t c = 0; c < count; c += COLUMNS_TOGETHER) {
 		const size_t n = count - c < COLUMNS_TOGETHER ? count - c : COLUMNS_TOGETHER;
 		const size_t per_column = w.type == COLUMNS_Q8 ? w.depth / STEP : 0;
@@ -177,6 +189,7 @@ COLUMNS_CODE void columns_multiply(columns_weights w, size_t from, size_t to, co
 #else
 
 bool columns_supported(void) { return false; }
+void columns_use_tiles(bool on) {}
 void columns_multiply(columns_weights w, size_t from, size_t to, const columns_vector *columns, size_t count) {}
 
 #endif

@@ -27,13 +27,18 @@ func TestColumnsAgreeWithGGML(t *testing.T) {
 			shape{kind: "q8_0", depth: 192, columns: 171, rows: n, heads: 1, threads: 1},
 			shape{kind: "f16", depth: 100, columns: 171, rows: n, heads: 1, threads: 1})
 	}
-	for _, s := range shapes {
-		t.Run(fmt.Sprintf("%+v", s), func(t *testing.T) {
-			e := columnsError(s)
-			t.Logf("relative error %.5f", e)
-			if !(e <= maxMatrixError) {
-				t.Errorf("relative error %g, want at most %g", e, maxMatrixError)
-			}
-		})
+	tiles := Matrix() == "amx"
+	defer useColumnTiles(tiles)
+	for on := range map[bool]bool{tiles: true, false: true} {
+		for _, s := range shapes {
+			t.Run(fmt.Sprintf("tiles=%t/%+v", on, s), func(t *testing.T) {
+				useColumnTiles(on)
+				e := columnsError(s)
+				t.Logf("relative error %.5f", e)
+				if !(e <= maxMatrixError) {
+					t.Errorf("relative error %g, want at most %g", e, maxMatrixError)
+				}
+			})
+		}
 	}
 }

@@ -64,7 +64,8 @@ func matrixIsRight() bool {
 		{kind: "f16", depth: 64, columns: 70, rows: 40, heads: 1, threads: 1, gelu: true},
 	} {
 		if e := matrixError(s); !(e <= maxMatrixError) {
-			slog.Error("the matrix kernels of this build are wrong on this CPU and are not used", "kernels", matrixInUse(), "relative_error", e)
+			slog.Error("the matrix kernels of this build are wrong on this CPU and are not used", "kernels", matrixInUse(),
+				"relative_error", e)
 			return false
 		}
 	}
@@ -75,6 +76,7 @@ func matrixIsRight() bool {
 func limitMatrix(kernels string) {
 	if kernels == "avx512" || kernels == "ggml" {
 		useTiles(false)
+		useColumnTiles(false)
 	}
 	if kernels == "ggml" {
 		C.steno_accel_enable(false)

@@ -2,8 +2,9 @@
 
 #include "matrix_tiles.h"
 #include "matrix.h"
+#include "tiles.h"
 
-#if defined(__x86_64__) && defined(__linux__) && (defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11)
+#if TILES_CODE
 
 #include <stdbool.h>
 #include <sys/syscall.h>
@@ -22,35 +23,19 @@ bool matrix_tiles_supported(void) {
 	       syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
 }
 
-// The compiler's own functions for tiles are not used: GCC 12's say of memory neither what they read nor that they read, and
-// stores before them get lost.
-
-#define LOAD(tile, from, words) \
-	__asm__ volatile("tileloadd (%0,%1,1), %%tmm" #tile ::"r"(from), "r"((words) * sizeof(uint32_t)) : "memory")
-#define STORE(tile, to, words) \
-	__asm__ volatile("tilestored %%tmm" #tile ", (%0,%1,1)" ::"r"(to), "r"((words) * sizeof(uint32_t)) : "memory")
-#define ZERO(tile) __asm__ volatile("tilezero %tmm" #tile)
-// MULTIPLY adds the product of a (rows by pairs) and b (pairs by columns) to sum.
-#define MULTIPLY(sum, a, b) __asm__ volatile("tdpbf16ps %tmm" #b ", %tmm" #a ", %tmm" #sum)
-
-// shape_of_tiles is what LDTILECFG reads.
-typedef struct {
-	uint8_t palette, start_row, reserved[14];
-	uint16_t row_bytes[16];
-	uint8_t rows[16];
-} shape_of_tiles;
-
 // configure gives tiles 0 to 4, the sums and one tile of rows, some rows, and all others 16.
 static void configure(size_t rows) {
-	shape_of_tiles shape = {.palette = 1};
+	tile_shapes shapes = {.palette = 1};
 	for (int i = 0; i < 8; i++) {
-		shape.row_bytes[i] = 64;
-		shape.rows[i] = i < 5 ? (uint8_t)rows : TILE;
+		shapes.row_bytes[i] = 64;
+		shapes.rows[i] = i < 5 ? (uint8_t)rows : TILE;
 	}
-	__asm__ volatile("ldtilecfg %0" ::"m"(shape));
+	TILE_CONFIGURE(shapes);
 }
 
-static void release(void) { __asm__ volatile("tilerelease"); }
+// LOAD and STORE take the distance of rows in words.
+#define LOAD(tile, from, words) TILE_LOAD(tile, from, (words) * sizeof(uint32_t))
+#define STORE(tile, to, words) TILE_STORE(tile, to, (words) * sizeof(uint32_t))
 
 // square computes 32 rows of 32 columns: 2 tiles of rows and 2 of columns feed 4 of sums.
 static void square(float *dst, size_t ldc, const uint32_t *a, size_t lda, const uint32_t *panel, size_t pairs, bool add) {
@@ -60,20 +45,20 @@ static void square(float *dst, size_t ldc, const uint32_t *a, size_t lda, const 
 		LOAD(2, dst + TILE * ldc, ldc);
 		LOAD(3, dst + TILE * ldc + TILE, ldc);
 	} else {
-		ZERO(0);
-		ZERO(1);
-		ZERO(2);
-		ZERO(3);
+		TILE_ZERO(0);
+		TILE_ZERO(1);
+		TILE_ZERO(2);
+		TILE_ZERO(3);
 	}
 	for (size_t k = 0; k < pairs; k += TILE) {
 		LOAD(4, a + k, lda);
 		LOAD(6, panel + k * MATRIX_PANEL, (size_t)MATRIX_PANEL);
 		LOAD(5, a + TILE * lda + k, lda);
 		LOAD(7, panel + k * MATRIX_PANEL + TILE, (size_t)MATRIX_PANEL);
-		MULTIPLY(0, 4, 6);
-		MULTIPLY(2, 5, 6);
-		MULTIPLY(1, 4, 7);
-		MULTIPLY(3, 5, 7);
+		TILE_MULTIPLY_BF16(0, 4, 6);
+		TILE_MULTIPLY_BF16(2, 5, 6);
+		TILE_MULTIPLY_BF16(1, 4, 7);
+		TILE_MULTIPLY_BF16(3, 5, 7);
 	}
 	STORE(0, dst, ldc);
 	STORE(1, dst + TILE, ldc);
@@ -89,22 +74,22 @@ static void strip(float *dst, size_t ldc, const uint32_t *a, size_t lda, const u
 		LOAD(2, dst + 2 * TILE, ldc);
 		LOAD(3, dst + 3 * TILE, ldc);
 	} else {
-		ZERO(0);
-		ZERO(1);
-		ZERO(2);
-		ZERO(3);
+		TILE_ZERO(0);
+		TILE_ZERO(1);
+		TILE_ZERO(2);
+		TILE_ZERO(3);
 	}
 	for (size_t k = 0; k < pairs; k += TILE) {
 		const uint32_t *b = panel + k * MATRIX_PANEL;
 		LOAD(4, a + k, lda);
 		LOAD(6, b, (size_t)MATRIX_PANEL);
-		MULTIPLY(0, 4, 6);
+		TILE_MULTIPLY_BF16(0, 4, 6);
 		LOAD(7, b + TILE, (size_t)MATRIX_PANEL);
-		MULTIPLY(1, 4, 7);
+		TILE_MULTIPLY_BF16(1, 4, 7);
 		LOAD(6, b + 2 * TILE, (size_t)MATRIX_PANEL);
-		MULTIPLY(2, 4, 6);
+		TILE_MULTIPLY_BF16(2, 4, 6);
 		LOAD(7, b + 3 * TILE, (size_t)MATRIX_PANEL);
-		MULTIPLY(3, 4, 7);
+		TILE_MULTIPLY_BF16(3, 4, 7);
 	}
 	STORE(0, dst, ldc);
 	STORE(1, dst + TILE, ldc);
@@ -131,7 +116,7 @@ void tiles_panel(float *dst, size_t ldc, const uint32_t *rows, size_t lda, size_
 			strip(dst + whole * ldc, ldc, a + whole * lda, lda, b, depth, k > 0);
 		}
 	}
-	release();
+	TILE_RELEASE();
 }
 
 #else

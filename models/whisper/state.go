@@ -88,7 +88,7 @@ func (s *state) Run(ctx context.Context, w decode.Window) (decode.Output, error)
 		return decode.Output{}, err
 	}
 	if rc != 0 {
-		return decode.Output{}, fmt.Errorf("run the model: whisper_full returned %d", int(rc))
+		return decode.Output{}, fmt.Errorf("run the model: whisper_full returned %d", rc)
 	}
 	out := s.output()
 	if s.window.no_speech >= 0 {
@@ -165,4 +165,6 @@ func (s *state) Detect(ctx context.Context, samples []float32, threads int) (str
 }
 
 // Speech implements decode.Model.
-func (s *state) Speech(samples []float32) ([]float32, error) { return s.m.vad.probabilities(samples), nil }
+func (s *state) Speech(samples []float32) ([]float32, error) {
+	return s.m.vad.probabilities(samples), nil
+}

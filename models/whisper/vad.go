@@ -88,8 +88,8 @@ func (v *vad) probabilities(samples []float32) []float32 {
 	return probs
 }
 
-// readTensors reads a VAD file: "ggml", the model's name and version, the sizes of its layers, and then each tensor with its number
-// of dimensions, the length of its name, its type (0 for floats, 1 for half precision), its dimensions and its name.
+// readTensors reads a VAD file: "ggml", the model's name and version, the sizes of its layers, and then each tensor with its
+// number of dimensions, the length of its name, its type (0 for floats, 1 for half precision), its dimensions and its name.
 func readTensors(path string) (map[string][]float32, error) {
 	f, err := os.Open(path)
 	if err != nil {

@@ -159,8 +159,17 @@ func (m *Model) Transcribe(ctx context.Context, r models.Request, emit func([]tr
 		return models.Result{}, err
 	}
 	defer m.giveBack(s)
-	stop := context.AfterFunc(ctx, s.abort)
-	defer stop()
+	// An abort that has begun must not reach whoever uses the state next.
+	aborted := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		s.abort()
+		close(aborted)
+	})
+	defer func() {
+		if !stop() {
+			<-aborted
+		}
+	}()
 	s.rearm(ctx)
 	res, err := decode.Chunk(ctx, s, r, decode.Options{FullContext: m.opts.FlashAttention}, emit)
 	if ctx.Err() != nil {

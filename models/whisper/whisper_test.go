@@ -176,7 +176,7 @@ func TestWindowsSideBySide(t *testing.T) {
 		alone[sp] = said
 	}
 	var wg sync.WaitGroup
-	for i := range 24 {
+	for i := range 12 {
 		wg.Go(func() {
 			sp := spans[i%len(spans)]
 			said, err := say(t.Context(), sp.from, sp.to)
@@ -185,7 +185,7 @@ func TestWindowsSideBySide(t *testing.T) {
 			}
 		})
 		wg.Go(func() {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(20*i)*time.Millisecond)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(40*i)*time.Millisecond)
 			defer cancel()
 			if _, err := say(ctx, 0, len(pcm)); err != nil && !errors.Is(err, context.DeadlineExceeded) {
 				t.Error(err)
