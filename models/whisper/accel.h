@@ -1,5 +1,5 @@
 // accel gives ggml a backend of type ACCEL, as its BLAS backend is one: of every graph it takes the large matrix products, the
-// attention and the GELU between them, which matrix.h computes; all else stays with ggml's CPU backend.
+// attention and what lies between them, which accel_ops.h computes; all else stays with ggml's CPU backend.
 #pragma once
 
 #include <stdbool.h>
@@ -22,6 +22,7 @@ typedef struct {
 	int threads;
 	bool attention;
 	bool gelu; // of the product
+	bool layer; // what an encoder does around two products, and the cut of its result into heads for a third
 } steno_shape;
 
 // steno_accel_check computes a shape from fixed random numbers with this backend and with ggml's, and returns the length of the

@@ -32,7 +32,27 @@ static struct ggml_tensor *random_tensor(struct ggml_context *ctx, enum ggml_typ
 	return t;
 }
 
+static struct ggml_tensor *build_layer(struct ggml_context *ctx, steno_shape s) {
+	uint32_t seed = 1;
+	struct ggml_tensor *x = random_tensor(ctx, GGML_TYPE_F32, s.depth, s.rows, 1, &seed);
+	struct ggml_tensor *weights = random_tensor(ctx, GGML_TYPE_F32, s.depth, 1, 1, &seed);
+	struct ggml_tensor *shift = random_tensor(ctx, GGML_TYPE_F32, s.depth, 1, 1, &seed);
+	struct ggml_tensor *cur = ggml_add(ctx, ggml_mul(ctx, ggml_norm(ctx, x, 1e-5f), weights), shift);
+	cur = ggml_mul_mat(ctx, random_tensor(ctx, s.type, s.depth, s.columns, 1, &seed), cur);
+	cur = ggml_gelu(ctx, ggml_add(ctx, cur, random_tensor(ctx, GGML_TYPE_F32, s.columns, 1, 1, &seed)));
+	cur = ggml_mul_mat(ctx, random_tensor(ctx, s.type, s.columns, s.depth, 1, &seed), cur);
+	cur = ggml_add(ctx, ggml_add(ctx, cur, random_tensor(ctx, GGML_TYPE_F32, 1, s.rows, 1, &seed)), x);
+	cur = ggml_cont(ctx, ggml_transpose(ctx, ggml_cont(ctx, ggml_transpose(ctx, cur))));
+	struct ggml_tensor *heads = ggml_permute(ctx, ggml_reshape_3d(ctx, cur, s.depth / s.heads, s.heads, s.rows), 1, 2, 0, 3);
+	struct ggml_tensor *p = random_tensor(ctx, GGML_TYPE_F32, s.rows, 64, s.heads, &seed);
+	cur = ggml_mul_mat(ctx, ggml_cast(ctx, heads, GGML_TYPE_F16), p);
+	return ggml_cont_2d(ctx, ggml_permute(ctx, cur, 0, 2, 1, 3), s.depth, 64);
+}
+
 static struct ggml_tensor *build(struct ggml_context *ctx, steno_shape s) {
+	if (s.layer) {
+		return build_layer(ctx, s);
+	}
 	uint32_t seed = 1;
 	struct ggml_tensor *a = random_tensor(ctx, s.type, s.depth, s.columns, s.heads, &seed);
 	struct ggml_tensor *b = random_tensor(ctx, GGML_TYPE_F32, s.depth, s.rows, s.heads, &seed);
@@ -63,6 +83,9 @@ static double distance(const struct ggml_tensor *got, const struct ggml_tensor *
 }
 
 static size_t memory_for(steno_shape s) {
+	if (s.layer) {
+		return 64 * sizeof(float) * ((size_t)s.depth + s.rows + 64) * ((size_t)s.columns + s.rows + 64) + (16 << 20);
+	}
 	const size_t values = (size_t)s.heads * ((size_t)s.depth * (3 * (size_t)s.columns + 2 * (size_t)s.rows) + 3 * (size_t)s.rows * s.columns);
 	return 4 * values * sizeof(float) + (16 << 20);
 }

@@ -48,6 +48,11 @@ COLUMNS_INLINE void quantise(step *s, int half, const float *x) {
 	s->start[half * 8] = -128 * _mm512_reduce_add_epi32(_mm512_add_epi32(qa, qb));
 }
 
+// halves adds the even and the odd quarters of a, and then of b.
+COLUMNS_INLINE __m512 halves(__m512 a, __m512 b) {
+	return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
+}
+
 // total adds up the lanes of each of 16 vectors. Each is added up in the same order, wherever it stands.
 COLUMNS_INLINE __m512 total(const __m512 *s) {
 	__m512 quarter[4];
@@ -56,11 +61,10 @@ COLUMNS_INLINE __m512 total(const __m512 *s) {
 		const __m512 *v = s + 4 * i;
 		const __m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(v[0], v[1]), _mm512_unpackhi_ps(v[0], v[1]));
 		const __m512 cd = _mm512_add_ps(_mm512_unpacklo_ps(v[2], v[3]), _mm512_unpackhi_ps(v[2], v[3]));
-		quarter[i] = _mm512_add_ps((__m512)_mm512_unpacklo_pd((__m512d)ab, (__m512d)cd), (__m512)_mm512_unpackhi_pd((__m512d)ab, (__m512d)cd));
+		quarter[i] = _mm512_add_ps((__m512)_mm512_unpacklo_pd((__m512d)ab, (__m512d)cd),
+		                           (__m512)_mm512_unpackhi_pd((__m512d)ab, (__m512d)cd));
 	}
-	const __m512 low = _mm512_add_ps(_mm512_shuffle_f32x4(quarter[0], quarter[1], 0x88), _mm512_shuffle_f32x4(quarter[0], quarter[1], 0xdd));
-	const __m512 high = _mm512_add_ps(_mm512_shuffle_f32x4(quarter[2], quarter[3], 0x88), _mm512_shuffle_f32x4(quarter[2], quarter[3], 0xdd));
-	return _mm512_add_ps(_mm512_shuffle_f32x4(low, high, 0x88), _mm512_shuffle_f32x4(low, high, 0xdd));
+	return halves(halves(quarter[0], quarter[1]), halves(quarter[2], quarter[3]));
 }
 
 // put writes the sums of some rows, the first of which is row r.
@@ -82,8 +86,10 @@ COLUMNS_INLINE void put(const int rows, const int n, const __m512 *sums, size_t 
 }
 
 // rows_q8 computes some rows for n columns, whose steps lie depth/STEP apart.
-COLUMNS_INLINE void rows_q8(const int rows, const int n, columns_weights w, size_t r, const step *steps, const columns_vector *columns) {
-	const __m512i spread = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1), sign = _mm512_set1_epi8((char)0x80);
+COLUMNS_INLINE void rows_q8(const int rows, const int n, columns_weights w, size_t r, const step *steps,
+                            const columns_vector *columns) {
+	const __m512i spread = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
+	const __m512i sign = _mm512_set1_epi8((char)0x80);
 	const size_t count = w.depth / STEP;
 	__m512 sums[SUMS];
 #pragma GCC unroll 16
@@ -114,7 +120,8 @@ COLUMNS_INLINE void rows_q8(const int rows, const int n, columns_weights w, size
 }
 
 // rows_half does the same for weights in half precision.
-COLUMNS_INLINE void rows_half(const int rows, const int n, columns_weights w, size_t r, const step *steps, const columns_vector *columns) {
+COLUMNS_INLINE void rows_half(const int rows, const int n, columns_weights w, size_t r, const step *steps,
+                              const columns_vector *columns) {
 	(void)steps;
 	__m512 sums[SUMS];
 #pragma GCC unroll 16
@@ -148,8 +155,9 @@ COLUMNS_INLINE void rows_half(const int rows, const int n, columns_weights w, si
 			rows_##type(1, n, w, r, steps, columns);                                                                   \
 		}                                                                                                              \
 	}
-#define RANGES(type) \
-	RANGE(type, 1, 8) RANGE(type, 2, 8) RANGE(type, 3, 4) RANGE(type, 4, 4) RANGE(type, 5, 2) RANGE(type, 6, 2) RANGE(type, 7, 2) RANGE(type, 8, 2)
+#define RANGES(type)                                                        \
+	RANGE(type, 1, 8) RANGE(type, 2, 8) RANGE(type, 3, 4) RANGE(type, 4, 4) \
+	RANGE(type, 5, 2) RANGE(type, 6, 2) RANGE(type, 7, 2) RANGE(type, 8, 2)
 
 RANGES(q8)
 RANGES(half)

@@ -1,5 +1,5 @@
-// Matrix products with few columns, the decoder's: weights in q8_0 or half precision times a few vectors of floats, on AVX-512 or,
-// for q8_0, on AMX.
+// Matrix products with few columns, the decoder's: weights in q8_0 or half precision times a few vectors of floats, on AVX-512
+// or, for q8_0, on AMX.
 //
 // A product of one column is bound by the memory that the weights come from; up to COLUMNS_TOGETHER columns cost hardly more.
 // The result of a column does not depend on how many are computed together. All functions are free of state and may run on many

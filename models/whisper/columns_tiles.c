@@ -58,9 +58,10 @@ static void configure(size_t rows) {
 	TILE_CONFIGURE(shapes);
 }
 
-// some_rows computes as many rows from r on as the tiles are configured for. Each row's sums are made in the order of its blocks, so
-// they do not depend on what is computed together.
-static COLUMNS_CODE void some_rows(columns_weights w, size_t r, size_t rows, const block *blocks, const columns_vector *columns, size_t n) {
+// some_rows computes as many rows from r on as the tiles are configured for. Each row's sums are made in the order of its blocks,
+// so they do not depend on what is computed together.
+static COLUMNS_CODE void some_rows(columns_weights w, size_t r, size_t rows, const block *blocks, const columns_vector *columns,
+                                   size_t n) {
 	const size_t count = w.depth / BLOCK;
 	const __mmask16 have = (__mmask16)((1u << rows) - 1);
 	const char *first = w.data + r * w.stride;

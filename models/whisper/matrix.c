@@ -213,6 +213,76 @@ MATRIX_CODE void matrix_scale(float *x, size_t n, float by) {
 	}
 }
 
+MATRIX_CODE void matrix_scale_by(float *dst, const float *x, const float *by, size_t n) {
+	for (size_t i = 0; i < n; i += LANES) {
+		const __mmask16 in = lanes_at(i, n);
+		_mm512_mask_storeu_ps(dst + i, in, _mm512_mul_ps(_mm512_maskz_loadu_ps(in, x + i), _mm512_maskz_loadu_ps(in, by + i)));
+	}
+}
+
+MATRIX_CODE void matrix_add(float *dst, const float *x, const float *y, size_t n) {
+	for (size_t i = 0; i < n; i += LANES) {
+		const __mmask16 in = lanes_at(i, n);
+		_mm512_mask_storeu_ps(dst + i, in, _mm512_add_ps(_mm512_maskz_loadu_ps(in, x + i), _mm512_maskz_loadu_ps(in, y + i)));
+	}
+}
+
+MATRIX_CODE void matrix_add_one(float *dst, const float *x, float y, size_t n) {
+	for (size_t i = 0; i < n; i += LANES) {
+		const __mmask16 in = lanes_at(i, n);
+		_mm512_mask_storeu_ps(dst + i, in, _mm512_add_ps(_mm512_maskz_loadu_ps(in, x + i), _mm512_set1_ps(y)));
+	}
+}
+
+MATRIX_CODE void matrix_normalise(float *dst, const float *x, size_t n, float epsilon, const float *weights, const float *bias) {
+	__m512 sum = _mm512_setzero_ps(), squares = _mm512_setzero_ps();
+	for (size_t i = 0; i < n; i += LANES) {
+		sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(lanes_at(i, n), x + i));
+	}
+	const __m512 mean = _mm512_set1_ps(_mm512_reduce_add_ps(sum) / n);
+	for (size_t i = 0; i < n; i += LANES) {
+		const __mmask16 in = lanes_at(i, n);
+		const __m512 d = _mm512_maskz_sub_ps(in, _mm512_maskz_loadu_ps(in, x + i), mean);
+		squares = _mm512_fmadd_ps(d, d, squares);
+	}
+	const __m512 by = _mm512_set1_ps(1 / sqrtf(_mm512_reduce_add_ps(squares) / n + epsilon));
+	for (size_t i = 0; i < n; i += LANES) {
+		const __mmask16 in = lanes_at(i, n);
+		__m512 y = _mm512_mul_ps(_mm512_sub_ps(_mm512_maskz_loadu_ps(in, x + i), mean), by);
+		if (weights != NULL) {
+			y = _mm512_mul_ps(y, _mm512_maskz_loadu_ps(in, weights + i));
+		}
+		if (bias != NULL) {
+			y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(in, bias + i));
+		}
+		_mm512_mask_storeu_ps(dst + i, in, y);
+	}
+}
+
+// collect16 reads up to 16 floats that lie step bytes apart.
+MATRIX_INLINE __m512 collect16(const char *src, size_t step, __mmask16 in) {
+	if (step == sizeof(float)) {
+		return _mm512_maskz_loadu_ps(in, src);
+	}
+	const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+	const __m512i at = _mm512_mullo_epi32(lane, _mm512_set1_epi32((int)step));
+	return _mm512_mask_i32gather_ps(_mm512_setzero_ps(), in, at, src, 1);
+}
+
+MATRIX_CODE void matrix_collect(float *dst, const char *src, size_t step, size_t n) {
+	for (size_t i = 0; i < n; i += LANES) {
+		const __mmask16 in = lanes_at(i, n);
+		_mm512_mask_storeu_ps(dst + i, in, collect16(src + i * step, step, in));
+	}
+}
+
+MATRIX_CODE void matrix_to_half(uint16_t *dst, const char *src, size_t step, size_t n) {
+	for (size_t i = 0; i < n; i += LANES) {
+		const __mmask16 in = lanes_at(i, n);
+		_mm256_mask_storeu_epi16(dst + i, in, _mm512_cvtps_ph(collect16(src + i * step, step, in), _MM_FROUND_TO_NEAREST_INT));
+	}
+}
+
 #else
 
 bool matrix_supported(void) { return false; }
@@ -226,5 +296,11 @@ void matrix_multiply(float *dst, size_t ldc, const uint32_t *rows, size_t lda, s
 float matrix_softmax(uint32_t *dst, const float *row, size_t n, float scale) { return 0; }
 void matrix_gelu(float *dst, const float *src, size_t n) {}
 void matrix_scale(float *x, size_t n, float by) {}
+void matrix_scale_by(float *dst, const float *x, const float *by, size_t n) {}
+void matrix_add(float *dst, const float *x, const float *y, size_t n) {}
+void matrix_add_one(float *dst, const float *x, float y, size_t n) {}
+void matrix_normalise(float *dst, const float *x, size_t n, float epsilon, const float *weights, const float *bias) {}
+void matrix_collect(float *dst, const char *src, size_t step, size_t n) {}
+void matrix_to_half(uint16_t *dst, const char *src, size_t step, size_t n) {}
 
 #endif

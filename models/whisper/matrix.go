@@ -17,7 +17,7 @@ type shape struct {
 	kind                        string // f32, f16 or q8_0
 	depth, columns, rows, heads int
 	threads                     int
-	attention, gelu             bool
+	attention, gelu, layer      bool
 }
 
 var ggmlTypes = map[string]C.int{"f32": C.GGML_TYPE_F32, "f16": C.GGML_TYPE_F16, "q8_0": C.GGML_TYPE_Q8_0}
@@ -26,7 +26,7 @@ var ggmlTypes = map[string]C.int{"f32": C.GGML_TYPE_F32, "f16": C.GGML_TYPE_F16,
 func (s shape) c() C.steno_shape {
 	return C.steno_shape{
 		_type: ggmlTypes[s.kind], depth: C.int(s.depth), columns: C.int(s.columns), rows: C.int(s.rows), heads: C.int(s.heads),
-		threads: C.int(s.threads), attention: C.bool(s.attention), gelu: C.bool(s.gelu),
+		threads: C.int(s.threads), attention: C.bool(s.attention), gelu: C.bool(s.gelu), layer: C.bool(s.layer),
 	}
 }
 
@@ -61,7 +61,7 @@ func matrixIsRight() bool {
 	for _, s := range []shape{
 		{kind: "q8_0", depth: 96, columns: 70, rows: 40, heads: 1, threads: 1},
 		{kind: "f16", depth: 64, columns: 100, rows: 40, heads: 2, threads: 1, attention: true},
-		{kind: "f16", depth: 64, columns: 70, rows: 40, heads: 1, threads: 1, gelu: true},
+		{kind: "f16", depth: 64, columns: 96, rows: 40, heads: 2, threads: 1, layer: true},
 	} {
 		if e := matrixError(s); !(e <= maxMatrixError) {
 			slog.Error("the matrix kernels of this build are wrong on this CPU and are not used", "kernels", matrixInUse(),

@@ -59,3 +59,18 @@ void matrix_gelu(float *dst, const float *src, size_t n);
 
 // matrix_scale multiplies n floats.
 void matrix_scale(float *x, size_t n, float by);
+
+// matrix_scale_by multiplies n floats one by one; dst may be x.
+void matrix_scale_by(float *dst, const float *x, const float *by, size_t n);
+
+// matrix_add adds n floats one by one, matrix_add_one the same to all; dst may be x or y.
+void matrix_add(float *dst, const float *x, const float *y, size_t n);
+void matrix_add_one(float *dst, const float *x, float y, size_t n);
+
+// matrix_normalise gives n floats mean 0 and variance 1 (epsilon is added to the variance), then multiplies by weights and adds
+// bias, where those are not NULL. dst may be x.
+void matrix_normalise(float *dst, const float *x, size_t n, float epsilon, const float *weights, const float *bias);
+
+// matrix_collect reads n floats that lie step bytes apart; matrix_to_half rounds them to half precision besides.
+void matrix_collect(float *dst, const char *src, size_t step, size_t n);
+void matrix_to_half(uint16_t *dst, const char *src, size_t step, size_t n);

@@ -30,6 +30,8 @@ func TestMatrixAgreesWithGGML(t *testing.T) {
 		{kind: "f16", depth: 80, columns: 77, rows: 45, heads: 2, threads: 3, attention: true},
 		{kind: "q8_0", depth: 512, columns: 2048, rows: 1500, heads: 1, threads: 2, gelu: true},
 		{kind: "f32", depth: 300, columns: 45, rows: 77, heads: 1, threads: 1, gelu: true},
+		{kind: "f16", depth: 512, columns: 2048, rows: 200, heads: 8, threads: 1, layer: true},
+		{kind: "f16", depth: 160, columns: 45, rows: 77, heads: 5, threads: 3, layer: true},
 	}
 	best := Matrix()
 	defer useTiles(best == "amx")

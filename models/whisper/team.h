@@ -1,8 +1,8 @@
 // A team decodes several windows side by side on one thread, and multiplies the weights by the columns of all of them at once.
 //
-// Each window runs whisper.cpp as it is, on a stack of its own. Where it multiplies weights by a few columns it waits, and when all
-// windows of the team wait, those that stand at the same weights are served together. So weights are read once for the next token
-// of all windows, which is what a decoder spends its time on. docs/adr/0010-teams.md has the reasons and the figures.
+// Each window runs whisper.cpp as it is, on a stack of its own. Where it multiplies weights by a few columns it waits, and when
+// all windows of the team wait, those that stand at the same weights are served together. So weights are read once for the next
+// token of all windows, which is what a decoder spends its time on. docs/adr/0010-teams.md has the reasons and the figures.
 #pragma once
 
 #include <stdatomic.h>
@@ -14,8 +14,8 @@
 
 typedef struct steno_team steno_team;
 
-// steno_team_new makes a team of up to size windows; NULL where there is no memory. One thread at a time may use it, and always the
-// same one, except where something else is said.
+// steno_team_new makes a team of up to size windows; NULL where there is no memory. One thread at a time may use it, and always
+// the same one, except where something else is said.
 steno_team *steno_team_new(int size);
 
 // steno_team_free ends a team; no window may be under way.

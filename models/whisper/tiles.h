@@ -1,7 +1,7 @@
 // The instructions of AMX, for matrix_tiles.c and columns_tiles.c: 8 registers of up to 16 rows of 64 bytes.
 //
-// The compiler's own functions for them are not used: GCC 12's say of memory neither what they read nor that they read, and stores
-// before them get lost.
+// The compiler's own functions for them are not used: GCC 12's say of memory neither what they read nor that they read, and
+// stores before them get lost.
 #pragma once
 
 #include <stddef.h>

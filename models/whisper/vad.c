@@ -27,7 +27,9 @@ typedef int whole_lanes __attribute__((vector_size(GROUP * sizeof(int))));
 VAD_INLINE lanes all(float x) { return (lanes){0} + x; }
 
 // choose takes lanes of a where the comparison holds, else those of b.
-VAD_INLINE lanes choose(whole_lanes holds, lanes a, lanes b) { return (lanes)((holds & (whole_lanes)a) | (~holds & (whole_lanes)b)); }
+VAD_INLINE lanes choose(whole_lanes holds, lanes a, lanes b) {
+	return (lanes)((holds & (whole_lanes)a) | (~holds & (whole_lanes)b));
+}
 
 VAD_INLINE lanes at_least_0(lanes x) { return (lanes)((x > 0) & (whole_lanes)x); }
 
@@ -74,8 +76,8 @@ VAD_INLINE void some_rows(const int rows, const int positions, lanes *dst, int d
 }
 
 // product computes rows for some positions.
-VAD_INLINE void product(const int positions, lanes *dst, int dst_step, int rows, const float *weights, const float *bias, const lanes *x,
-                        int x_step, int depth) {
+VAD_INLINE void product(const int positions, lanes *dst, int dst_step, int rows, const float *weights, const float *bias,
+                        const lanes *x, int x_step, int depth) {
 	const int whole = rows / 4 * 4;
 	for (int r = 0; r < whole; r += 4) {
 		some_rows(4, positions, dst + r, dst_step, weights + r * depth, bias == NULL ? NULL : bias + r, x, x_step, depth);

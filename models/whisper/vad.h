@@ -1,6 +1,6 @@
-// Silero's voice activity model (version 6 for 16 kHz, without context between frames, as whisper.cpp runs it). The library's own
-// does one frame of 32 ms at a time through a graph of some forty nodes, which took a tenth of the time of a whole transcript with
-// base; here all that does not depend on the frame before is done for 16 frames side by side.
+// Silero's voice activity model (version 6 for 16 kHz, without context between frames, as whisper.cpp runs it). The library's
+// own does one frame of 32 ms at a time through a graph of some forty nodes, which took a tenth of the time of a whole transcript
+// with base; here all that does not depend on the frame before is done for 16 frames side by side.
 #pragma once
 
 enum {
@@ -29,6 +29,6 @@ typedef struct {
 	const float *last, *last_bias;                   // VAD_HIDDEN, and one
 } vad_weights;
 
-// steno_vad writes the probability of speech in each frame of n samples; the last frame may be short, with silence after it. There is no
-// state between calls, and many may run at once.
+// steno_vad writes the probability of speech in each frame of n samples; the last frame may be short, with silence after it.
+// There is no state between calls, and many may run at once.
 void steno_vad(const vad_weights *w, const float *samples, int n, float *probs);

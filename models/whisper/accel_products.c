@@ -1,0 +1,264 @@
+//go:build cgo
+
+#include "accel_products.h"
+#include "matrix.h"
+
+#include <ggml-cpu.h>
+
+#include <math.h>
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+	// BLOCK is how many rows of a product are computed before the next panel, QUERIES how many rows of attention are: the
+	// scores of 48 queries for 30 s of audio are 288 KiB and stay in the second-level cache.
+	BLOCK = 192,
+	QUERIES = 48,
+};
+
+struct accel {
+	int threads;
+	uint32_t *work;
+	size_t words;
+};
+
+accel *accel_new(void) {
+	accel *x = calloc(1, sizeof *x);
+	if (x != NULL) {
+		x->threads = 1;
+	}
+	return x;
+}
+
+void accel_free(accel *x) {
+	free(x->work);
+	free(x);
+}
+
+void accel_set_threads(accel *x, int threads) { x->threads = threads; }
+
+int accel_threads(const accel *x) { return x->threads; }
+
+// room returns words of scratch memory, aligned to a cache line. What an earlier call returned is lost.
+static uint32_t *room(accel *x, size_t words) {
+	if (x->words < words) {
+		free(x->work);
+		x->words = (words + 15) / 16 * 16;
+		x->work = aligned_alloc(64, x->words * sizeof(uint32_t));
+		if (x->work == NULL) {
+			GGML_ABORT("out of memory: %zu bytes for a matrix", words * sizeof(uint32_t));
+		}
+	}
+	return x->work;
+}
+
+// line rounds words up to whole cache lines.
+static size_t line(size_t words) { return (words + 15) / 16 * 16; }
+
+// source is one plane of a tensor, read row by row.
+typedef struct {
+	const char *data;
+	size_t stride; // bytes from row to row
+	size_t n;      // values in a row
+	size_t rows;
+	enum ggml_type type;
+} source;
+
+static source plane(const struct ggml_tensor *t, int64_t i2, int64_t i3) {
+	return (source){(const char *)t->data + i2 * t->nb[2] + i3 * t->nb[3], t->nb[1], t->ne[0], t->ne[1], t->type};
+}
+
+// narrow writes row i of s as bfloat16. scratch holds s.n floats.
+static void narrow(uint32_t *dst, source s, size_t i, float *scratch) {
+	const void *row = s.data + i * s.stride;
+	switch (s.type) {
+	case GGML_TYPE_F32:
+		matrix_narrow(dst, row, s.n);
+		return;
+	case GGML_TYPE_F16:
+		matrix_narrow_half(dst, row, s.n);
+		return;
+	default:
+		ggml_get_type_traits(s.type)->to_float(row, scratch, s.n);
+		matrix_narrow(dst, scratch, s.n);
+	}
+}
+
+// columns_in is the number of columns of panel p of n columns.
+static size_t columns_in(size_t n, size_t p) {
+	size_t left = n - p * MATRIX_PANEL;
+	return left < MATRIX_PANEL ? left : MATRIX_PANEL;
+}
+
+// pack_scratch is the words that pack needs.
+static size_t pack_scratch(size_t n) { return line(n) + line(MATRIX_PANEL * matrix_pairs(n)); }
+
+// pack packs panel p of the rows of s, which are the columns of the product.
+static void pack(uint32_t *panel, source s, size_t p, uint32_t *scratch) {
+	const size_t pairs = matrix_pairs(s.n), count = columns_in(s.rows, p);
+	uint32_t *columns = scratch + line(s.n);
+	for (size_t i = 0; i < count; i++) {
+		narrow(columns + i * pairs, s, p * MATRIX_PANEL + i, (float *)scratch);
+	}
+	matrix_pack(panel, columns, count, pairs);
+}
+
+static size_t least(size_t a, size_t b) { return a < b ? a : b; }
+
+static bool finishes(finish f) { return f.row != NULL || f.column != NULL || f.gelu || f.residual != NULL; }
+
+// finish_block writes what becomes of a block of sums, MATRIX_PANEL apart, that begins at row r and column c of the result.
+static void finish_block(finish f, float *dst, size_t ldc, float *sums, size_t r, size_t c, size_t rows, size_t columns) {
+	for (size_t i = 0; i < rows; i++) {
+		float *x = sums + i * MATRIX_PANEL;
+		if (f.row != NULL) {
+			matrix_add(x, x, f.row + c, columns);
+		}
+		if (f.column != NULL) {
+			matrix_add_one(x, x, f.column[r + i], columns);
+		}
+		if (f.gelu) {
+			matrix_gelu(x, x, columns);
+		}
+		float *to = dst + (r + i) * ldc + c;
+		if (f.residual != NULL) {
+			matrix_add(to, x, f.residual + (r + i) * f.residual_ldc + c, columns);
+		} else {
+			memcpy(to, x, columns * sizeof(float));
+		}
+	}
+}
+
+// multiply is dst = b·aᵀ for one plane, what ggml calls mul_mat(a, b), and what follows it.
+static void multiply(accel *x, float *dst, size_t ldc, source a, source b, finish f) {
+	const size_t pairs = matrix_pairs(a.n), panels = matrix_panels(a.rows), blocks = (b.rows + BLOCK - 1) / BLOCK;
+	const size_t packing = pack_scratch(a.n), each = packing > BLOCK * MATRIX_PANEL ? packing : BLOCK * MATRIX_PANEL;
+	const size_t panel = MATRIX_PANEL * pairs;
+	uint32_t *rows = room(x, line(b.rows * pairs) + panels * panel + x->threads * each);
+	uint32_t *packed = rows + line(b.rows * pairs), *scratch = packed + panels * panel;
+#pragma omp parallel num_threads(x->threads) if (x->threads > 1)
+	{
+		uint32_t *mine = scratch + (size_t)omp_get_thread_num() * each;
+#pragma omp for schedule(static) nowait
+		for (size_t i = 0; i < b.rows; i++) {
+			narrow(rows + i * pairs, b, i, (float *)mine);
+		}
+#pragma omp for schedule(static)
+		for (size_t p = 0; p < panels; p++) {
+			pack(packed + p * panel, a, p, mine);
+		}
+#pragma omp for schedule(static) collapse(2)
+		for (size_t p = 0; p < panels; p++) {
+			for (size_t k = 0; k < blocks; k++) {
+				const size_t r = k * BLOCK, c = p * MATRIX_PANEL, count = least(b.rows - r, BLOCK), columns = columns_in(a.rows, p);
+				const uint32_t *from = rows + r * pairs;
+				if (!finishes(f)) {
+					matrix_multiply(dst + r * ldc + c, ldc, from, pairs, count, packed + p * panel, columns, pairs);
+					continue;
+				}
+				matrix_multiply((float *)mine, MATRIX_PANEL, from, pairs, count, packed + p * panel, MATRIX_PANEL, pairs);
+				finish_block(f, dst, ldc, (float *)mine, r, c, count, columns);
+			}
+		}
+	}
+}
+
+void accel_mul_mat(accel *x, const struct ggml_tensor *product, const struct ggml_tensor *dst, finish f) {
+	const struct ggml_tensor *a = product->src[0], *b = product->src[1];
+	for (int64_t i3 = 0; i3 < dst->ne[3]; i3++) {
+		for (int64_t i2 = 0; i2 < dst->ne[2]; i2++) {
+			float *out = (float *)((char *)dst->data + i2 * dst->nb[2] + i3 * dst->nb[3]);
+			multiply(x, out, dst->nb[1] / sizeof(float), plane(a, i2 / (dst->ne[2] / a->ne[2]), i3 / (dst->ne[3] / a->ne[3])),
+			         plane(b, i2, i3), f);
+		}
+	}
+}
+
+// attend computes one head for rows [from, from+count) of q: softmax(scale·q·kᵀ)·v.
+static void attend(float *dst, size_t ldc, source q, size_t from, size_t count, const uint32_t *k, source ks, const uint32_t *v,
+                   source vs, float scale, uint32_t *scratch) {
+	const size_t depth = matrix_pairs(q.n), length = matrix_pairs(ks.rows), width = matrix_panels(ks.rows) * MATRIX_PANEL;
+	uint32_t *rows = scratch, *weights = rows + line(QUERIES * depth);
+	float *scores = (float *)(weights + QUERIES * width / 2), sum[QUERIES];
+	for (size_t i = 0; i < count; i++) {
+		narrow(rows + i * depth, q, from + i, NULL);
+	}
+	for (size_t p = 0; p < matrix_panels(ks.rows); p++) {
+		matrix_multiply(scores + p * MATRIX_PANEL, width, rows, depth, count, k + p * MATRIX_PANEL * depth, MATRIX_PANEL, depth);
+	}
+	for (size_t i = 0; i < count; i++) {
+		sum[i] = matrix_softmax(weights + i * width / 2, scores + i * width, ks.rows, scale);
+	}
+	for (size_t p = 0; p < matrix_panels(vs.rows); p++) {
+		matrix_multiply(dst + from * ldc + p * MATRIX_PANEL, ldc, weights, width / 2, count, v + p * MATRIX_PANEL * length,
+		                columns_in(vs.rows, p), length);
+	}
+	for (size_t i = 0; i < count; i++) {
+		matrix_scale(dst + (from + i) * ldc, vs.rows, 1 / sum[i]);
+	}
+}
+
+static float scale_of(const struct ggml_tensor *softmax) {
+	float scale;
+	memcpy(&scale, softmax->op_params, sizeof scale);
+	return scale;
+}
+
+void accel_attention(accel *x, const struct ggml_tensor *kq, const struct ggml_tensor *softmax, const struct ggml_tensor *dst) {
+	const struct ggml_tensor *k = kq->src[0], *q = kq->src[1], *v = dst->src[0];
+	const size_t heads = dst->ne[2], blocks = (q->ne[1] + QUERIES - 1) / QUERIES;
+	const size_t k_words = matrix_panels(k->ne[1]) * MATRIX_PANEL * matrix_pairs(k->ne[0]);
+	const size_t v_words = matrix_panels(v->ne[1]) * MATRIX_PANEL * matrix_pairs(v->ne[0]);
+	const size_t width = matrix_panels(k->ne[1]) * MATRIX_PANEL;
+	const size_t work = line(QUERIES * matrix_pairs(q->ne[0])) + QUERIES * width / 2 + QUERIES * width;
+	const size_t packing = pack_scratch(k->ne[0] > v->ne[0] ? k->ne[0] : v->ne[0]);
+	const size_t each = work > packing ? work : packing;
+	const float scale = scale_of(softmax);
+	uint32_t *packed = room(x, heads * (k_words + v_words) + x->threads * each);
+	uint32_t *scratch = packed + heads * (k_words + v_words);
+#pragma omp parallel num_threads(x->threads) if (x->threads > 1)
+	{
+		uint32_t *mine = scratch + (size_t)omp_get_thread_num() * each;
+#pragma omp for schedule(static)
+		for (size_t h = 0; h < heads; h++) {
+			uint32_t *to = packed + h * (k_words + v_words);
+			const source ks = plane(k, h, 0), vs = plane(v, h, 0);
+			for (size_t p = 0; p < matrix_panels(ks.rows); p++) {
+				pack(to + p * MATRIX_PANEL * matrix_pairs(ks.n), ks, p, mine);
+			}
+			for (size_t p = 0; p < matrix_panels(vs.rows); p++) {
+				pack(to + k_words + p * MATRIX_PANEL * matrix_pairs(vs.n), vs, p, mine);
+			}
+		}
+#pragma omp for schedule(static) collapse(2)
+		for (size_t h = 0; h < heads; h++) {
+			for (size_t b = 0; b < blocks; b++) {
+				const uint32_t *from = packed + h * (k_words + v_words);
+				float *out = (float *)((char *)dst->data + h * dst->nb[2]);
+				attend(out, dst->nb[1] / sizeof(float), plane(q, h, 0), b * QUERIES, least(q->ne[1] - b * QUERIES, QUERIES), from,
+				       plane(k, h, 0), from + k_words, plane(v, h, 0), scale, mine);
+			}
+		}
+	}
+}
+
+void accel_soft_max(const struct ggml_tensor *dst) {
+	const struct ggml_tensor *src = dst->src[0];
+	const float scale = scale_of(dst);
+	for (int64_t i2 = 0; i2 < dst->ne[2]; i2++) {
+		for (int64_t i1 = 0; i1 < dst->ne[1]; i1++) {
+			const float *in = (const float *)((const char *)src->data + i1 * src->nb[1] + i2 * src->nb[2]);
+			float *out = (float *)((char *)dst->data + i1 * dst->nb[1] + i2 * dst->nb[2]), max = -INFINITY, sum = 0;
+			for (int64_t i = 0; i < dst->ne[0]; i++) {
+				max = fmaxf(max, in[i]);
+			}
+			for (int64_t i = 0; i < dst->ne[0]; i++) {
+				sum += out[i] = expf(scale * (in[i] - max));
+			}
+			for (int64_t i = 0; i < dst->ne[0]; i++) {
+				out[i] /= sum;
+			}
+		}
+	}
+}
