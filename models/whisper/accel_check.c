@@ -34,7 +34,10 @@ static struct ggml_tensor *random_tensor(struct ggml_context *ctx, enum ggml_typ
 
 static struct ggml_tensor *build_layer(struct ggml_context *ctx, steno_shape s) {
 	uint32_t seed = 1;
-	struct ggml_tensor *x = random_tensor(ctx, GGML_TYPE_F32, s.depth, s.rows, 1, &seed);
+	struct ggml_tensor *heard = random_tensor(ctx, GGML_TYPE_F32, 2 * s.rows, 40, 1, &seed);
+	struct ggml_tensor *x = ggml_conv_1d_ph(ctx, random_tensor(ctx, GGML_TYPE_F16, 3, 40, s.depth, &seed), heard, 2, 1);
+	x = ggml_add(ctx, x, random_tensor(ctx, GGML_TYPE_F32, 1, s.depth, 1, &seed));
+	x = ggml_cont(ctx, ggml_transpose(ctx, ggml_gelu(ctx, x)));
 	struct ggml_tensor *weights = random_tensor(ctx, GGML_TYPE_F32, s.depth, 1, 1, &seed);
 	struct ggml_tensor *shift = random_tensor(ctx, GGML_TYPE_F32, s.depth, 1, 1, &seed);
 	struct ggml_tensor *cur = ggml_add(ctx, ggml_mul(ctx, ggml_norm(ctx, x, 1e-5f), weights), shift);

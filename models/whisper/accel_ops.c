@@ -114,6 +114,33 @@ static bool takes_soft_max(const struct ggml_tensor *op) {
 	       max_bias == 0 && op->ne[3] == 1;
 }
 
+// unfold lays out what a convolution multiplies, ggml's im2col: row r has, of each channel, the values under the kernel when it stands
+// at position r.
+static void unfold(accel *x, const struct ggml_tensor *dst) {
+	const struct ggml_tensor *kernel = dst->src[0], *src = dst->src[1];
+	const int32_t stride = dst->op_params[0], pad = dst->op_params[2];
+	const int64_t width = kernel->ne[0], length = src->ne[0], n = dst->ne[0];
+	int32_t at[n];
+	for (int64_t i = 0; i < n; i++) {
+		at[i] = (int32_t)(i / width * length + i % width);
+	}
+#pragma omp parallel for num_threads(accel_threads(x)) if (accel_threads(x) > 1)
+	for (int64_t r = 0; r < dst->ne[1]; r++) {
+		const int64_t first = r * stride - pad;
+		uint16_t *to = (uint16_t *)dst->data + r * n;
+		if (first >= 0 && first + width <= length) {
+			matrix_pick_half(to, (const float *)src->data + first, at, n);
+			continue;
+		}
+		float edge[n];
+		for (int64_t i = 0; i < n; i++) {
+			const int64_t p = first + i % width;
+			edge[i] = p >= 0 && p < length ? ((const float *)src->data)[i / width * length + p] : 0;
+		}
+		matrix_to_half(to, (const char *)edge, sizeof(float), n);
+	}
+}
+
 // plain tells whether t is of floats without gaps.
 static bool plain(const struct ggml_tensor *t) { return t->type == GGML_TYPE_F32 && ggml_is_contiguous(t); }
 
@@ -130,6 +157,12 @@ static bool takes_copy(const struct ggml_tensor *op) {
 	const bool order = ggml_is_contiguous(op) || (ggml_are_same_shape(src, op) && op->nb[0] == ggml_type_size(op->type));
 	return src->type == GGML_TYPE_F32 && (op->type == GGML_TYPE_F32 || op->type == GGML_TYPE_F16) && order && src->ne[3] == 1 &&
 	       (src->nb[0] == sizeof(float) || src->nb[1] == sizeof(float)) && src->ne[0] * src->ne[1] >= SMALLEST * SMALLEST;
+}
+
+static bool takes_unfold(const struct ggml_tensor *op) {
+	const int32_t *p = op->op_params; // strides, pads and dilations in two directions, and whether there are two
+	return op->type == GGML_TYPE_F16 && ggml_is_contiguous(op) && plain(op->src[1]) && op->src[1]->ne[2] == 1 && p[4] == 1 && p[6] == 0 &&
+	       op->ne[1] >= SMALLEST && op->ne[0] <= 1 << 14;
 }
 
 bool accel_takes(const struct ggml_tensor *op) {
@@ -150,6 +183,8 @@ bool accel_takes(const struct ggml_tensor *op) {
 	case GGML_OP_CONT:
 	case GGML_OP_DUP:
 		return takes_copy(op);
+	case GGML_OP_IM2COL:
+		return takes_unfold(op);
 	default:
 		return false;
 	}
@@ -230,6 +265,9 @@ static int compute_node(accel *x, const struct ggml_cgraph *g, int i) {
 	case GGML_OP_CONT:
 	case GGML_OP_DUP:
 		copy(x, node);
+		return i;
+	case GGML_OP_IM2COL:
+		unfold(x, node);
 		return i;
 	case GGML_OP_MUL_MAT:
 		if (is_attention(g, i)) {

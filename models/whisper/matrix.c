@@ -283,6 +283,14 @@ MATRIX_CODE void matrix_to_half(uint16_t *dst, const char *src, size_t step, siz
 	}
 }
 
+MATRIX_CODE void matrix_pick_half(uint16_t *dst, const float *src, const int32_t *at, size_t n) {
+	for (size_t i = 0; i < n; i += LANES) {
+		const __mmask16 in = lanes_at(i, n);
+		const __m512 x = _mm512_mask_i32gather_ps(_mm512_setzero_ps(), in, _mm512_maskz_loadu_epi32(in, at + i), src, sizeof(float));
+		_mm256_mask_storeu_epi16(dst + i, in, _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+	}
+}
+
 #else
 
 bool matrix_supported(void) { return false; }
@@ -302,5 +310,6 @@ void matrix_add_one(float *dst, const float *x, float y, size_t n) {}
 void matrix_normalise(float *dst, const float *x, size_t n, float epsilon, const float *weights, const float *bias) {}
 void matrix_collect(float *dst, const char *src, size_t step, size_t n) {}
 void matrix_to_half(uint16_t *dst, const char *src, size_t step, size_t n) {}
+void matrix_pick_half(uint16_t *dst, const float *src, const int32_t *at, size_t n) {}
 
 #endif

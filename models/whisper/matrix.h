@@ -74,3 +74,6 @@ void matrix_normalise(float *dst, const float *x, size_t n, float epsilon, const
 // matrix_collect reads n floats that lie step bytes apart; matrix_to_half rounds them to half precision besides.
 void matrix_collect(float *dst, const char *src, size_t step, size_t n);
 void matrix_to_half(uint16_t *dst, const char *src, size_t step, size_t n);
+
+// matrix_pick_half rounds the n floats src[at[i]] to half precision.
+void matrix_pick_half(uint16_t *dst, const float *src, const int32_t *at, size_t n);
