@@ -270,6 +270,7 @@ func TestCancelEndsTheDecoder(t *testing.T) {
 	path := media(t, "a.wav", "-f", "lavfi", "-i", "sine=440:d=900:r=16000")
 	ctx, cancel := context.WithCancel(t.Context())
 	tl := tools(t)
+	tl.MaxScratch = -1
 	info, err := Probe(ctx, tl, path)
 	if err != nil {
 		t.Fatal(err)

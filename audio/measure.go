@@ -1,14 +1,10 @@
 package audio
 
 import (
-	"bufio"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"math"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -35,35 +31,35 @@ const (
 	maxGain = 30.0
 )
 
-// Measure decodes the file once at 16 kHz mono. The declared duration is checked against what decodes: a file that ends before
-// the end its header records is TRUNCATED (class INPUT), unless the plan allows it; one that has no sound at all is CORRUPT.
-func Measure(ctx context.Context, t Tools, path string, info Info, plan Plan) (Measurement, error) {
+// measure decodes the file once at 16 kHz mono, and keeps the audio. The declared duration is checked against what decodes: a
+// file that ends before the end its header records is TRUNCATED (class INPUT), unless the plan allows it; one that has no sound
+// at all is CORRUPT.
+func measure(ctx context.Context, t Tools, path string, info Info, plan Plan, keep *spool) (Measurement, error) {
 	abs, _, err := regular(path)
 	if err != nil {
 		return Measurement{}, err
 	}
 	log := &ffmpegLog{}
-	args := append([]string{"-v", "info"}, decodeArgs(abs, plan, "f32le", measureFilters())...)
+	args := append([]string{"-v", "warning"}, decodeArgs(abs, plan, "f32le", monoFilters())...)
 	run, err := t.start(ctx, args, log)
 	if err != nil {
 		return Measurement{}, err
 	}
-	var m Measurement
-	n, amplitude, err := m.env.readAll(run.out)
-	m.Samples, m.TruePeak = n, 20*math.Log10(amplitude)
+	meter := newMeter(keep)
+	err = meter.readAll(run.out)
 	werr := run.wait(err != nil)
 	switch {
 	case ctx.Err() != nil:
 		return Measurement{}, context.Cause(ctx)
 	case err != nil:
 		return Measurement{}, fmt.Errorf("read decoded audio: %w", err)
-	case n == 0:
+	case meter.samples == 0:
 		return Measurement{}, job.Errorf(job.Input, "CORRUPT",
 			"nothing in the file decodes: it is damaged or not what its name says (%s)", log.last())
-	case plan.MaxSeconds > 0 && Seconds(n) > plan.MaxSeconds:
-		return Measurement{}, tooLong(Seconds(n), plan.MaxSeconds)
+	case plan.MaxSeconds > 0 && Seconds(meter.samples) > plan.MaxSeconds:
+		return Measurement{}, tooLong(Seconds(meter.samples), plan.MaxSeconds)
 	}
-	m.read(log)
+	m := meter.measurement()
 	return m, m.check(info, plan, werr, log)
 }
 
@@ -89,22 +85,22 @@ func (m *Measurement) warn(format string, args ...any) {
 	m.Warnings = append(m.Warnings, fmt.Sprintf(format, args...))
 }
 
-// read takes ebur128's summary from the log and derives the gain.
-func (m *Measurement) read(log *ffmpegLog) {
-	m.Loudness, m.Range = log.value("I:"), log.value("LRA:")
-	if m.Loudness <= silentLoudness || math.IsNaN(m.Loudness) {
-		m.GainDB = 0
-		return
+// measurement ends the metering and derives the gain.
+func (m *meter) measurement() Measurement {
+	out := Measurement{
+		Samples: m.samples, Loudness: m.loudness.lufs(), Range: m.loudness.lra(), TruePeak: 20 * math.Log10(m.peak.end()), env: m.env,
 	}
-	m.GainDB = min(TargetLoudness-m.Loudness, TargetPeak-m.TruePeak, maxGain)
-	m.GainDB = math.Round(m.GainDB*100) / 100
+	if out.Loudness > silentLoudness {
+		gain := min(TargetLoudness-out.Loudness, TargetPeak-out.TruePeak, maxGain)
+		out.GainDB = math.Round(gain*100) / 100
+	}
+	return out
 }
 
 // ffmpegLog reads what ffmpeg says, line by line, and keeps what matters in bounded memory. Safe for concurrent use.
 type ffmpegLog struct {
 	mu      sync.Mutex
 	partial []byte
-	summary map[string]float64
 	errors  int
 	first   string
 	tail    string
@@ -143,86 +139,10 @@ func (l *ffmpegLog) line(s string) {
 		}
 		break
 	}
-	f := strings.Fields(s)
-	if len(f) < 2 || !strings.HasSuffix(f[0], ":") {
-		return
-	}
-	if v, err := strconv.ParseFloat(f[1], 64); err == nil {
-		if l.summary == nil {
-			l.summary = make(map[string]float64)
-		}
-		if len(l.summary) < 32 {
-			l.summary[f[0]] = v
-		}
-	}
-}
-
-func (l *ffmpegLog) value(key string) float64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	v, ok := l.summary[key]
-	if !ok {
-		return math.NaN()
-	}
-	return v
 }
 
 func (l *ffmpegLog) last() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.tail
-}
-
-// block is the grid of the envelope: 10 ms.
-const block = Rate / 100
-
-// envelope is the peak level of each block: 0 for digital silence, else 1 + half decibels above -100 dBFS. A byte a block is
-// 8.6 MB for a whole day, which keeps memory flat and lets every cut be planned before a chunk is read.
-type envelope []byte
-
-// db is the peak level of block i in dBFS.
-func (e envelope) db(i int) float64 {
-	if e[i] == 0 {
-		return -120
-	}
-	return float64(e[i]-1)/2 - 100
-}
-
-// level takes an amplitude as a factor of full scale; less than half a step of 16-bit PCM is digital silence.
-func level(peak float32) byte {
-	if peak < 0.5/32768 {
-		return 0
-	}
-	return byte(1 + max(0, min(254, math.Round(2*(100+20*math.Log10(float64(peak)))))))
-}
-
-// readAll reads 32-bit float PCM to its end and returns the number of samples and the true peak as a factor of full scale. Floats
-// keep what an encoder put above full scale, which 16 bits would clip.
-func (e *envelope) readAll(r io.Reader) (samples int64, amplitude float64, err error) {
-	br := bufio.NewReaderSize(r, 1<<16)
-	buf, pcm := make([]byte, 4*block), make([]float32, block)
-	tp := newTruePeak()
-	for {
-		n, err := io.ReadFull(br, buf)
-		if n /= 4; n > 0 {
-			peak := float32(0)
-			for i := range n {
-				v := math.Float32frombits(binary.LittleEndian.Uint32(buf[4*i:]))
-				if math.IsNaN(float64(v)) {
-					v = 0 // a broken decoder's not-a-number would hide every later peak
-				}
-				pcm[i] = v
-				peak = max(peak, v, -v)
-			}
-			*e = append(*e, level(peak))
-			tp.add(pcm[:n])
-			samples += int64(n)
-		}
-		switch {
-		case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
-			return samples, tp.end(), nil
-		case err != nil:
-			return samples, 0, err
-		}
-	}
 }

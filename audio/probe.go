@@ -23,6 +23,12 @@ type Tools struct {
 	FFmpeg, FFprobe string // paths
 	// Limit bounds how many of them run at the same time over all jobs; nil does not.
 	Limit Limit
+	// Scratch is the folder for audio that is kept between measuring and reading: 32 kB for each second of a file, without a
+	// name and gone with its Stream. It should be on a disk, not in memory. Default: the system's folder for temporary files.
+	Scratch string
+	// MaxScratch is the most bytes that one Stream keeps there. A longer file is decoded a second time instead. Default 1 GiB,
+	// nine hours; a negative number keeps nothing.
+	MaxScratch int64
 }
 
 // Limit is taken before a program starts and given back when it has ended.

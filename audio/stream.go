@@ -1,58 +1,59 @@
 package audio
 
 import (
-	"bufio"
 	"context"
-	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
-
-	"steno/internal/proc"
-	"steno/job"
+	"math"
+	"os"
 )
 
-// Stream is a file's decoded audio, read once from its start to its end. One goroutine uses it; Close may be called at any
+// Stream is a file's audio at its final level, read from its start to its end. One goroutine uses it; Close may be called at any
 // time by that goroutine and never hangs.
 type Stream struct {
 	m    Measurement
 	tl   Timeline
-	run  *running // nil where there is nothing to decode
 	ctx  context.Context
-	r    *bufio.Reader
-	log  *proc.Tail
-	pos  int64
-	shut bool
+	gain float64 // dB that kept audio still needs
+	kept *spool
+	// decode starts the second decode, which is needed only where kept does not have the audio.
+	decode  func() (*decoder, error)
+	decoder *decoder // nil until it is
+	shut    bool
 }
 
-// Prepare measures the file and starts the decode whose PCM the stream gives. It returns when the first sample can be read.
-// ctx bounds the stream's life.
+// Prepare decodes and measures the file, and keeps its audio on disk. It returns when the first sample can be read. Where the
+// audio cannot be kept a second decode is started, whose PCM the stream then gives. ctx bounds the stream's life. Errors of class
+// INPUT: CORRUPT, TRUNCATED, DURATION_LIMIT.
 func Prepare(ctx context.Context, t Tools, path string, info Info, plan Plan) (*Stream, error) {
-	m, err := Measure(ctx, t, path, info, plan)
+	if plan.Loudness == Classic {
+		t.MaxScratch = -1 // its level comes from ffmpeg
+	}
+	kept := newSpool(t)
+	m, err := measure(ctx, t, path, info, plan, kept)
 	if err != nil {
+		kept.close()
 		return nil, err
 	}
-	gain := 0.0
+	s := &Stream{m: m, ctx: ctx, kept: kept}
 	if plan.Loudness != Off {
 		// The threshold is meant at the corrected level: a quiet recording's speech must not pass for silence.
-		gain = m.GainDB
+		s.gain = m.GainDB
 	}
-	s := &Stream{m: m, tl: newTimeline(m.env, m.Samples, plan, plan.SilenceDB-gain), ctx: ctx, log: &proc.Tail{}}
+	s.tl = newTimeline(m.env, m.Samples, plan, plan.SilenceDB-s.gain)
 	if m.Loudness <= silentLoudness && m.TruePeak <= plan.SilenceDB {
 		s.tl.Speech = nil
 	}
-	if len(s.tl.Speech) == 0 {
-		return s, nil
+	s.decode = func() (*decoder, error) { return t.decode(ctx, path, plan, m) }
+	switch {
+	case len(s.tl.Speech) == 0:
+		kept.close()
+	case !kept.whole():
+		s.decoder, err = s.decode()
 	}
-	abs, _, err := regular(path)
 	if err != nil {
 		return nil, err
 	}
-	args := append([]string{"-v", "error"}, decodeArgs(abs, plan, "s16le", playFilters(plan, m.GainDB))...)
-	if s.run, err = t.start(ctx, args, s.log); err != nil {
-		return nil, err
-	}
-	s.r = bufio.NewReaderSize(s.run.out, 1<<16)
 	return s, nil
 }
 
@@ -62,62 +63,35 @@ func (s *Stream) Timeline() Timeline { return s.tl }
 // Measurement tells what the file is like.
 func (s *Stream) Measurement() Measurement { return s.m }
 
-// tolerance is how many samples the second decode may be short of the first: 0.1 s, the rounding of a dynamic filter.
-const tolerance = Rate / 10
-
-// skipTo discards audio up to the sample pos.
-func (s *Stream) skipTo(pos int64) error {
-	for s.pos < pos {
-		n, err := s.r.Discard(int(2 * min(pos-s.pos, 1<<14)))
-		s.pos += int64(n / 2)
-		if err != nil {
-			return s.ended(err)
-		}
-	}
-	return nil
-}
-
-// read fills pcm from the stream's position.
-func (s *Stream) read(pcm []int16) error {
-	buf := make([]byte, 1<<13)
-	for done := 0; done < len(pcm); {
-		n, err := io.ReadFull(s.r, buf[:min(len(buf), 2*(len(pcm)-done))])
-		for i := 0; i+1 < n; i += 2 {
-			pcm[done] = int16(binary.LittleEndian.Uint16(buf[i:]))
-			done++
-		}
-		s.pos += int64(n / 2)
-		if err != nil {
-			if left := s.m.Samples - s.pos; errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-				if left <= tolerance && s.ctx.Err() == nil {
-					return nil // the rest of pcm stays silent
-				}
-			}
-			return s.ended(err)
-		}
-	}
-	return nil
-}
-
-// ended says why the decoder stopped early.
-func (s *Stream) ended(err error) error {
-	if s.ctx.Err() != nil {
+// read fills pcm from the sample at, which must not be before what was read last.
+func (s *Stream) read(pcm []int16, at int64) error {
+	switch {
+	case s.ctx.Err() != nil:
 		return context.Cause(s.ctx)
+	case s.shut:
+		return fmt.Errorf("read kept audio: %w", os.ErrClosed)
 	}
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return job.Errorf(job.Internal, "DECODE", "the second decode ended at %.1f s of %.1f s: was the file changed meanwhile? (%s)",
-			Seconds(s.pos), Seconds(s.m.Samples), s.log)
+	if s.decoder == nil {
+		err := s.kept.read(pcm, at, float32(math.Pow(10, s.gain/20)))
+		if err == nil {
+			return nil
+		}
+		// The disk lost what it took. The file is still there.
+		s.kept.close()
+		if s.decoder, err = s.decode(); err != nil {
+			return err
+		}
 	}
-	return fmt.Errorf("read decoded audio: %w", err)
+	return s.decoder.read(pcm, at)
 }
 
-// Close ends the decoder and gives everything back. Later calls do nothing.
+// Close gives everything back. Later calls do nothing.
 func (s *Stream) Close() error {
-	if s.run == nil || s.shut {
-		return nil
+	s.kept.close()
+	if s.decoder != nil && !s.shut {
+		s.decoder.close()
 	}
 	s.shut = true
-	_ = s.run.wait(true) // it was told to stop: how it did says nothing
 	return nil
 }
 
@@ -146,11 +120,8 @@ func (p *Splitter) Next(ctx context.Context) (Chunk, error) {
 		return Chunk{}, io.EOF
 	}
 	c := Chunk{Index: p.index, Span: p.spans[p.index]}
-	if err := p.s.skipTo(c.Span.Start); err != nil {
-		return Chunk{}, err
-	}
 	c.PCM = make([]int16, c.Span.Len())
-	if err := p.s.read(c.PCM); err != nil {
+	if err := p.s.read(c.PCM, c.Span.Start); err != nil {
 		return Chunk{}, err
 	}
 	p.index++

@@ -44,42 +44,48 @@ func newInterpolator() *interpolator {
 // the file, which takes as long as decoding and measuring together; here a stretch is interpolated only if its samples allow a
 // new peak, and the result is the same as of interpolating everything. Not safe for concurrent use.
 type truePeak struct {
-	ip   *interpolator
-	max  float32
-	held []float32 // the last peakTaps-1 samples and those not looked at yet
+	ip     *interpolator
+	max    float32
+	window []float32 // the last peakTaps-1 samples, in front of those that are added
+	before float32   // the largest of them
 }
 
 func newTruePeak() *truePeak {
-	return &truePeak{ip: newInterpolator(), held: make([]float32, peakTaps/2)}
+	return &truePeak{ip: newInterpolator(), window: make([]float32, peakTaps-1)}
 }
 
-// add takes the next samples.
-func (p *truePeak) add(samples []float32) {
-	p.held = append(p.held, samples...)
-	at := 0
-	for ; at+peakBlock+peakTaps-1 <= len(p.held); at += peakBlock {
-		p.look(p.held[at : at+peakBlock+peakTaps-1])
+// add takes the next samples, and the largest magnitude among them.
+func (p *truePeak) add(samples []float32, largest float32) {
+	p.max = max(p.max, largest)
+	p.window = append(p.window, samples...)
+	if max(p.before, largest)*p.ip.gain > p.max {
+		for at := 0; at < len(samples); at += peakBlock {
+			p.look(p.window[at : min(at+peakBlock, len(samples))+peakTaps-1])
+		}
 	}
-	p.held = append(p.held[:0], p.held[at:]...)
+	if len(samples) < peakTaps-1 {
+		largest = max(largest, p.before)
+	}
+	p.before = largest
+	p.window = p.window[:copy(p.window, p.window[len(samples):])]
 }
 
 // end is the peak of all that was added, as a factor of full scale.
 func (p *truePeak) end() float64 {
-	p.add(make([]float32, peakBlock+peakTaps))
+	p.add(make([]float32, peakTaps-1), 0)
 	return float64(p.max)
 }
 
-// look goes over the points that the window's first peakBlock positions see.
+// look goes over the points that the window's positions see.
 func (p *truePeak) look(window []float32) {
 	most := float32(0)
 	for _, v := range window {
 		most = max(most, v, -v)
 	}
-	p.max = max(p.max, most)
 	if most*p.ip.gain <= p.max {
 		return
 	}
-	for i := range peakBlock {
+	for i := range len(window) - peakTaps + 1 {
 		around := window[i : i+peakTaps]
 		for w := range p.ip.weights {
 			weights := &p.ip.weights[w]

@@ -31,12 +31,13 @@ func (a *app) store() *files.Store {
 	return files.NewStore(files.Config{Dir: a.cfg.Models, Mirrors: a.cfg.Mirrors})
 }
 
-// machine wires what transcribes. The caller must close it.
-func (a *app) machine() (*machine, error) {
+// machine wires what transcribes. scratch is the folder for audio in work, the system's if it is empty. The caller must close it.
+func (a *app) machine(scratch string) (*machine, error) {
 	tools, err := a.tools()
 	if err != nil {
 		return nil, err
 	}
+	tools.Scratch = scratch
 	m := &machine{store: a.store(), tools: tools}
 	states, cores := a.states(), gpu.Host{}.Cores()
 	limits := models.PoolConfig{
@@ -107,7 +108,7 @@ func (a *app) tools() (audio.Tools, error) {
 		}
 		t = found
 	}
-	// Each job holds the decoder that feeds its chunks until its end, mostly waiting for the engine. Besides, as many may run as
+	// A job whose audio could not be kept holds the decoder that feeds its chunks until its end, mostly waiting for the engine. Besides, as many may run as
 	// there are cores, for probes and measuring passes: more of those only take turns. Without places for the former, two long jobs
 	// on two cores kept a short one at its probe until they had ended.
 	t.Limit = semaphore.NewWeighted(int64(a.cfg.Jobs + max(2, runtime.GOMAXPROCS(0))))

@@ -67,7 +67,7 @@ func (a *app) work(ctx context.Context, qc queue.Config, withGateway bool) (err 
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
-	m, err := a.machine()
+	m, err := a.machine(scratch)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,88 @@
+package audio
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+	"math"
+)
+
+// block is the grid of the envelope: 10 ms.
+const block = Rate / 100
+
+// envelope is the peak level of each block: 0 for digital silence, else 1 + half decibels above -100 dBFS. A byte a block is
+// 8.6 MB for a whole day, which keeps memory flat and lets every cut be planned before a chunk is read.
+type envelope []byte
+
+// db is the peak level of block i in dBFS.
+func (e envelope) db(i int) float64 {
+	if e[i] == 0 {
+		return -120
+	}
+	return float64(e[i]-1)/2 - 100
+}
+
+// level takes an amplitude as a factor of full scale; less than half a step of 16-bit PCM is digital silence.
+func level(peak float32) byte {
+	if peak < 0.5/32768 {
+		return 0
+	}
+	return byte(1 + max(0, min(254, math.Round(2*(100+20*math.Log10(float64(peak)))))))
+}
+
+// meter takes a file's audio while it decodes, a block at a time, and finds out all that is to be known of it. It runs beside
+// ffmpeg, on another core, and takes a fifth of its time. Not safe for concurrent use.
+type meter struct {
+	samples  int64
+	env      envelope
+	peak     *truePeak
+	loudness *loudness
+	keep     *spool
+	pcm      [block]float32
+}
+
+func newMeter(keep *spool) *meter {
+	return &meter{peak: newTruePeak(), loudness: newLoudness(), keep: keep}
+}
+
+// readAll reads 32-bit float PCM to its end. Floats keep what an encoder put above full scale, which 16 bits would clip.
+func (m *meter) readAll(r io.Reader) error {
+	buf := make([]byte, 100*4*block) // a second; larger ones, and a larger pipe, gain nothing
+	for {
+		n, err := io.ReadFull(r, buf)
+		for raw := buf[:n/4*4]; len(raw) > 0; {
+			part := raw[:min(len(raw), 4*block)]
+			raw = raw[len(part):]
+			m.add(part)
+		}
+		switch {
+		case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
+			return nil
+		case err != nil:
+			return err
+		}
+	}
+}
+
+// add takes a block. Only the last may be shorter.
+func (m *meter) add(raw []byte) {
+	// Beyond 2^40, which is 240 dBFS, is nothing but what a broken decoder gives, infinities and not-a-numbers among it, and one of
+	// them would hide everything after it. 32-bit integers that someone wrote as floats are within.
+	const sign, beyond = 1 << 31, (127 + 40) << 23 // of a float32
+	pcm, top := m.pcm[:len(raw)/4], uint32(0)
+	for i := range pcm {
+		bits := binary.LittleEndian.Uint32(raw[4*i:])
+		magnitude := bits &^ sign
+		if magnitude > beyond {
+			bits, magnitude = 0, 0
+		}
+		pcm[i] = math.Float32frombits(bits)
+		top = max(top, magnitude) // they are in the order of their bits, and comparing those takes a quarter of the time
+	}
+	peak := math.Float32frombits(top)
+	m.samples += int64(len(pcm))
+	m.env = append(m.env, level(peak))
+	m.peak.add(pcm, peak)
+	m.loudness.add(pcm)
+	m.keep.add(pcm, peak)
+}
