@@ -84,6 +84,9 @@ func (r *rig) all(u user) string {
 		f, err := r.store.File(ctx, u.ID, t.File)
 		result, _ := r.store.Result(ctx, u.ID, t.ID) // most have none
 		s := must(r.q.Status(ctx, t.ID))(r.T)
+		if t.Status == job.Running {
+			t.Updated = time.Time{} // its heartbeat
+		}
 		known = append(known, t, f, err, result, s.State, s.Claims, s.Cancelling, s.Error)
 	}
 	n, _, err := r.store.Backlog(ctx, store.LaneQueue)
