@@ -174,12 +174,12 @@ func (u *unreadable) Result(context.Context, job.ID) (transcript.Transcript, err
 func TestResultThatIsLost(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		err   error
-		code  string
-		asked int64
+		err         error
+		code        string
+		least, most int64 // times that it is asked for; an event that comes twice asks twice
 	}{
-		"gone":    {job.Errorf(job.Input, "RESULT_GONE", "gone"), "RESULT_GONE", 1},
-		"damaged": {errors.New("unexpected end of JSON"), "RESULT_DAMAGED", 5},
+		"gone":    {job.Errorf(job.Input, "RESULT_GONE", "gone"), "RESULT_GONE", 1, 4},
+		"damaged": {errors.New("unexpected end of JSON"), "RESULT_DAMAGED", 5, 10},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -192,8 +192,8 @@ func TestResultThatIsLost(t *testing.T) {
 			if got := r.await(r.create().ID, job.Failed); got.Error.Code != c.code {
 				t.Errorf("%+v", got.Error)
 			}
-			if n := u.asked.Load(); n != c.asked {
-				t.Errorf("asked %d times, want %d", n, c.asked)
+			if n := u.asked.Load(); n < c.least || n > c.most {
+				t.Errorf("asked %d times, want %d to %d", n, c.least, c.most)
 			}
 		})
 	}
