@@ -17,7 +17,7 @@ CGO := source .build/engine/env
 
 PKG ?= ./...
 
-.PHONY: help run build test acceptance bench-history bench-api lint tools engine peer models samples clean clobber
+.PHONY: help run build test acceptance bench bench-quick bench-history bench-api lint tools engine peer peers models samples clean clobber
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,19 @@ acceptance: build models samples peer ## measure what is promised: times, memory
 		go test -count=1 -v -timeout 60m -tags acceptance ./internal/acceptance || failed=1; \
 		exit $$failed
 
+# What bench-quick compares with, and long recordings for bench.
+BASE ?= main
+AUDIO ?=
+
+bench: build models samples peers ## measure steno beside its peers (AUDIO=long files; wants a quiet machine)
+	@bin/steno bench run --models .build/models --out .build/bench $(if $(AUDIO),--audio $(AUDIO))
+
+bench-quick: build models samples ## compare this build with BASE (main) in paired rounds; fails on a regression
+	@rm -rf .build/base && mkdir -p .build/base && git archive $(BASE) | tar -x -C .build/base
+	@$(CGO) && cd .build/base && go build -o ../base-steno ./cmd/steno
+	@bin/steno bench compare --models .build/models --old .build/base-steno --new bin/steno --rounds 25 \
+		$$([ ! -s .build/samples/sense.wav ] || echo --audio .build/samples/sense.wav) --out .build/bench-quick
+
 bench-history: ## measure pages of a history of a million tasks, on SQLite and PostgreSQL
 	@scripts/tools.sh go postgresql
 	CGO_ENABLED=0 STENO_PLANS=$(PLANS) go test -v -tags historybench -count=1 -timeout 30m -run TestHistoryBench ./store
@@ -61,6 +74,9 @@ engine: tools ## build whisper.cpp from its pinned source, for this CPU
 
 peer: tools ## build whisper-cli from the same source, to compare with
 	@scripts/engine.sh peer
+
+peers: build models ## build and install what steno is measured beside (200 MB)
+	@scripts/peers.sh
 
 models: build ## get the weights of base and tiny.en
 	@scripts/models.sh

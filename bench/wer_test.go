@@ -100,3 +100,40 @@ func TestAlignProperties(t *testing.T) {
 		}
 	})
 }
+
+func TestCER(t *testing.T) {
+	for _, tt := range []struct {
+		name, ref, hyp string
+		want           bench.Errors
+	}{
+		{"equal", "ab c", "ab c", bench.Errors{Words: 3}},
+		{"a letter", "the cat sat", "the bat sat", bench.Errors{Subs: 1, Words: 9}},
+		{"a word split in two costs nothing", "a part of it", "apart of it", bench.Errors{Words: 9}},
+		{"a word too many", "we go", "we did go", bench.Errors{Ins: 3, Words: 4}},
+		{"a word too few", "we did go", "we go", bench.Errors{Dels: 3, Words: 7}},
+		{"characters, not bytes", "größe", "grüsse", bench.Errors{Subs: 2, Ins: 1, Words: 5}},
+		{"nothing written", "ab", "", bench.Errors{Dels: 2, Words: 2}},
+		{"neither", "", "", bench.Errors{}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := bench.CER(strings.Fields(tt.ref), strings.Fields(tt.hyp)); got != tt.want {
+				t.Errorf("CER(%q, %q) = %v, want %v", tt.ref, tt.hyp, got, tt.want)
+			}
+		})
+	}
+}
+
+// Aligning between equal words may find more errors than aligning the whole, never fewer, and counts every character.
+func TestCERProperties(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		text := func(label string) []string {
+			return rapid.SliceOfN(rapid.SampledFrom([]string{"a", "ab", "abc", "cab", "b"}), 0, 8).Draw(t, label)
+		}
+		ref, hyp := text("ref"), text("hyp")
+		whole := bench.WER(strings.Split(strings.Join(ref, ""), ""), strings.Split(strings.Join(hyp, ""), ""))
+		got := bench.CER(ref, hyp)
+		if got.Words != whole.Words || got.Ins-got.Dels != whole.Ins-whole.Dels || got.Total() < whole.Total() {
+			t.Fatalf("CER of %q and %q is %v, of the whole %v", ref, hyp, got, whole)
+		}
+	})
+}

@@ -16,10 +16,11 @@ import (
 
 func (a *app) benchCmd() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "bench", Short: "Measure accuracy and speed", Example: "  steno bench corpus speech/", Args: args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Use: "bench", Short: "Measure accuracy and speed", Args: args(cobra.NoArgs),
+		Example: "  steno bench run --list\n  steno bench corpus speech/",
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.benchCorpus())
+	cmd.AddCommand(a.benchRun(), a.benchCompare(), a.benchCheck(), a.benchCorpus(), a.benchAskServer())
 	return cmd
 }
 

@@ -45,7 +45,7 @@ func (a *app) machine(scratch string) (*machine, error) {
 		Slots: states, SlotsPerCore: max(1, states/cores), Log: a.log,
 	}
 	load := &engine.Loader{
-		Files: modelFiles{m.store},
+		Files:  modelFiles{m.store},
 		States: func(device string) int { return statesOn(device, states) },
 		Cores:  min(cores, states), Kernels: a.cfg.Kernels,
 		Config: engine.Config{Version: version, Env: engineEnv(a.env), Log: a.log},
@@ -108,7 +108,8 @@ func (a *app) tools() (audio.Tools, error) {
 		}
 		t = found
 	}
-	// A job whose audio could not be kept holds the decoder that feeds its chunks until its end, mostly waiting for the engine. Besides, as many may run as
+	// A job whose audio could not be kept holds the decoder that feeds its chunks until its end, mostly waiting for the engine.
+	// Besides, as many may run as
 	// there are cores, for probes and measuring passes: more of those only take turns. Without places for the former, two long jobs
 	// on two cores kept a short one at its probe until they had ended.
 	t.Limit = semaphore.NewWeighted(int64(a.cfg.Jobs + max(2, runtime.GOMAXPROCS(0))))

@@ -34,7 +34,7 @@ var allowed = map[string][]string{
 	"relay": {"job", "transcript", "store", "internal/failpoint"},
 	// The gateway asks for what it needs of queue, audio and models by interfaces of its own.
 	"api":   {"job", "transcript", "store", "internal/failpoint"},
-	"bench": {"job", "transcript", "internal/testmedia"},
+	"bench": {"job", "transcript", "internal/proc", "internal/testmedia"},
 	// Tools for all.
 	"internal/failpoint": {},
 	"internal/proc":      {},
@@ -53,6 +53,7 @@ var allowed = map[string][]string{
 // only lists foreign imports that one package alone may have, with the reason.
 var only = map[string]string{
 	"github.com/u2takey/ffmpeg-go":                 "audio",          // it links a large SDK
+	"gonum.org/v1/plot":                            "bench",          // charts, and the fonts in them
 	"github.com/ggerganov/whisper.cpp/bindings/go": "models/whisper", // cgo stays in one place
 	"C": "models/whisper", // the same
 	"github.com/nats-io/nats-server/v2/server": "queue", // the embedded server doubles the binary
