@@ -232,17 +232,18 @@ func TestCancelRunning(t *testing.T) {
 	cfg := quick()
 	cfg.AckWait = time.Minute // so that only the message can have told the worker
 	j := submit(t, q, 10)
-	cause := make(chan error, 1)
+	kept, cause := make(chan error, 1), make(chan error, 1)
 	work(t, q, cfg, func(ctx context.Context, d *Delivery) (transcript.Transcript, error) {
 		d.Progress(job.Progress{Stage: job.StageTranscribe})
-		if err := d.Chunks().Put(ctx, "k", []byte("v")); err != nil {
-			return transcript.Transcript{}, err
-		}
+		kept <- d.Chunks().Put(ctx, "k", []byte("v"))
 		<-ctx.Done()
 		cause <- context.Cause(ctx)
 		return transcript.Transcript{}, ctx.Err()
 	})
 	await(t, q, j.ID, job.Running)
+	if err := <-kept; err != nil {
+		t.Fatal(err)
+	}
 	start := time.Now()
 	if err := q.Cancel(t.Context(), j.ID); err != nil {
 		t.Fatal(err)
