@@ -192,19 +192,7 @@ func TestWriteReport(t *testing.T) {
 	if err := errors.Join(report.WriteMarkdown(&markdown), report.WriteJSON(&asJSON)); err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join("testdata", "report.md")
-	if *update {
-		if err := os.WriteFile(path, markdown.Bytes(), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := markdown.String(); got != string(want) {
-		t.Errorf("report is not as in %s (run with -update after a look):\n%s", path, got)
-	}
+	sameAsFile(t, "report.md", markdown.String())
 	var back bench.CorpusReport
 	if err := json.Unmarshal(asJSON.Bytes(), &back); err != nil {
 		t.Fatal(err)

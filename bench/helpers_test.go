@@ -14,6 +14,24 @@ func run(t *testing.T, name string, args ...string) {
 	}
 }
 
+// sameAsFile compares text with a file in testdata, or writes it there with -update.
+func sameAsFile(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("report is not as in %s (run with -update after a look):\n%s", path, got)
+	}
+}
+
 // program writes a shell script that stands in for a program.
 func program(t *testing.T, path, text string) {
 	t.Helper()

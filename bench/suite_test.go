@@ -258,19 +258,7 @@ func TestSuiteReport(t *testing.T) {
 	if err := errors.Join(r.WriteMarkdown(&markdown), r.WriteHTML(&page), r.WriteJSON(&asJSON)); err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join("testdata", "suite.md")
-	if *update {
-		if err := os.WriteFile(path, markdown.Bytes(), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := markdown.String(); got != string(want) {
-		t.Errorf("report is not as in %s (run with -update after a look):\n%s", path, got)
-	}
+	sameAsFile(t, "suite.md", markdown.String())
 	for _, text := range []string{"Xeon &lt;4&gt;", "<td>0.50 [0.49, 0.51]</td>", "openai-whisper: absent: no torch", "wall time"} {
 		if !strings.Contains(page.String(), text) {
 			t.Errorf("the page does not show %q", text)

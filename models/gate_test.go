@@ -62,7 +62,7 @@ func TestGateKeepsItsRules(t *testing.T) {
 			},
 			"release": func(t *rapid.T) {
 				if len(running) == 0 {
-					t.Skip("nobody runs")
+					return // nobody runs
 				}
 				i := rapid.IntRange(0, len(running)-1).Draw(t, "which")
 				r := running[i]
@@ -72,7 +72,7 @@ func TestGateKeepsItsRules(t *testing.T) {
 			},
 			"cancel": func(t *rapid.T) {
 				if len(waiting) == 0 {
-					t.Skip("nobody waits")
+					return // nobody waits
 				}
 				i := rapid.IntRange(0, len(waiting)-1).Draw(t, "which")
 				w := waiting[i]

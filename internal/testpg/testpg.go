@@ -15,9 +15,9 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 
 	"steno/internal/proc"
+	"steno/internal/testserver"
 )
 
 // Server is a PostgreSQL server. Database is safe for concurrent use; Stop and Resume are not.
@@ -92,43 +92,11 @@ func (s *Server) Resume(t testing.TB) {
 	for _, setting := range s.settings {
 		args = append(args, "-c", setting)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	cmd := s.command(ctx, "postgres", args...)
-	log := &proc.Tail{}
-	cmd.Stderr = log
-	if err := proc.Start(cmd); err != nil {
-		cancel()
-		t.Fatalf("start postgres: %v", err)
-	}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		_ = cmd.Wait() // by our signal, or wait says so
-	}()
-	s.stop = func() {
-		cancel()
-		<-ended
-	}
-	s.wait(t, ended, log)
+	s.stop = testserver.Start(t, func(ctx context.Context) *exec.Cmd { return s.command(ctx, "postgres", args...) }, s.ready)
 }
 
-// wait returns when the server takes connections.
-func (s *Server) wait(t testing.TB, ended <-chan struct{}, log *proc.Tail) {
-	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		err := proc.Run(t.Context(), s.command(t.Context(), "pg_isready", "-q", "-h", s.dir))
-		if err == nil {
-			return
-		}
-		select {
-		case <-ended:
-			t.Fatalf("postgres ended: %s", log)
-		default:
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("postgres is not ready after 30 s: %v: %s", err, log)
-		}
-	}
+func (s *Server) ready(ctx context.Context) error {
+	return proc.Run(ctx, s.command(ctx, "pg_isready", "-q", "-h", s.dir))
 }
 
 // binaries is the folder of the newest server that is installed. Debian keeps them out of the PATH.

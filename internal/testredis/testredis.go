@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"steno/internal/proc"
+	"steno/internal/testserver"
 )
 
 // Server is a Redis server. It writes nothing to the disk but what it is told to by the command SAVE. URL is safe for concurrent
@@ -52,44 +53,11 @@ func (s *Server) Stop() { s.stop() }
 // Resume starts the server again after Stop, with what was there at the last SAVE; without one it is empty.
 func (s *Server) Resume(t testing.TB) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	cmd := proc.Command(ctx, s.bin, "--port", "0", "--unixsocket", s.socket(), "--dir", s.dir, "--save", "", "--appendonly", "no")
-	cmd.Dir = s.dir
-	log := &proc.Tail{}
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := proc.Start(cmd); err != nil {
-		cancel()
-		t.Fatalf("start redis-server: %v", err)
-	}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		_ = cmd.Wait() // by our signal, or wait says so
-	}()
-	s.stop = func() {
-		cancel()
-		<-ended
-	}
-	s.wait(t, ended, log)
-}
-
-// wait returns when the server takes commands.
-func (s *Server) wait(t testing.TB, ended <-chan struct{}, log *proc.Tail) {
-	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		err := s.ping(t.Context())
-		if err == nil {
-			return
-		}
-		select {
-		case <-ended:
-			t.Fatalf("redis-server ended: %s", log)
-		default:
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("redis-server is not ready after 30 s: %v: %s", err, log)
-		}
-	}
+	s.stop = testserver.Start(t, func(ctx context.Context) *exec.Cmd {
+		cmd := proc.Command(ctx, s.bin, "--port", "0", "--unixsocket", s.socket(), "--dir", s.dir, "--save", "", "--appendonly", "no")
+		cmd.Dir = s.dir
+		return cmd
+	}, s.ping)
 }
 
 func (s *Server) ping(ctx context.Context) error {

@@ -12,6 +12,9 @@ import "log/slog"
 // columnsError is the relative error of our products with few columns against ggml's; below 0 where there are none.
 func columnsError(s shape) float64 { return float64(C.steno_gemm_check(s.c())) }
 
+// columnsThere tells whether this CPU has the instructions of our products with few columns.
+func columnsThere() bool { return bool(C.columns_supported()) }
+
 // useColumns lets ggml use our products with few columns, the best that this CPU has. They are tried once on small input, as
 // useMatrix does.
 func useColumns() {

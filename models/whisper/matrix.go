@@ -5,6 +5,7 @@ package whisper
 /*
 #include <ggml.h>
 #include "accel.h"
+#include "columns.h"
 #include "gemm.h"
 #include "matrix.h"
 */
@@ -32,6 +33,9 @@ func (s shape) c() C.steno_shape {
 
 // matrixError is the relative error of our own kernels against ggml's; below 0 where this CPU lacks their instructions.
 func matrixError(s shape) float64 { return float64(C.steno_accel_check(s.c())) }
+
+// tilesThere tells whether this CPU multiplies tiles and this system lets us.
+func tilesThere() bool { return bool(C.matrix_tiles_supported()) && bool(C.columns_tiles_supported()) }
 
 // maxMatrixError is well above what rounding to bfloat16 does (0.003) and well below any mistake.
 const maxMatrixError = 0.01

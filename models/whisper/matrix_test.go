@@ -17,6 +17,9 @@ func TestMatrixAgreesWithGGML(t *testing.T) {
 		t.Log("this CPU has no AVX512_BF16: the library's kernels are used, and there is nothing to compare")
 		return
 	}
+	if want := tilesThere(); want != (Matrix() == "amx") {
+		t.Errorf("AMX is there: %t, and %s is used: the kernels on it have failed their trial", want, Matrix())
+	}
 	shapes := []shape{
 		{kind: "q8_0", depth: 512, columns: 512, rows: 1500, heads: 1, threads: 1},
 		{kind: "q8_0", depth: 2048, columns: 512, rows: 32, heads: 1, threads: 4},
@@ -36,15 +39,20 @@ func TestMatrixAgreesWithGGML(t *testing.T) {
 	best := Matrix()
 	defer useTiles(best == "amx")
 	for kernels := range map[string]bool{best: true, "avx512": true} {
-		for _, s := range shapes {
-			t.Run(fmt.Sprintf("%s/%+v", kernels, s), func(t *testing.T) {
-				useTiles(kernels == "amx")
-				e := matrixError(s)
-				t.Logf("relative error %.5f", e)
-				if !(e <= maxMatrixError) {
-					t.Errorf("relative error %g, want at most %g", e, maxMatrixError)
-				}
-			})
-		}
+		useTiles(kernels == "amx")
+		agree(t, kernels, shapes, matrixError)
+	}
+}
+
+// agree holds the kernels in use to the library's for all shapes.
+func agree(t *testing.T, kernels string, shapes []shape, relativeError func(shape) float64) {
+	for _, s := range shapes {
+		t.Run(fmt.Sprintf("%s/%+v", kernels, s), func(t *testing.T) {
+			e := relativeError(s)
+			t.Logf("relative error %.5f", e)
+			if !(e <= maxMatrixError) {
+				t.Errorf("relative error %g, want at most %g", e, maxMatrixError)
+			}
+		})
 	}
 }
