@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"steno/transcript"
@@ -76,9 +77,12 @@ func (k Kit) weights(model, kind string) (path, absent string) {
 	return path, ""
 }
 
+// live is the flag with which ours prints segments before the end. Versions before 2026-11-26 do not know it.
+const live = "--live"
+
 // steno is ours with more flags. weights is the type after the dash of a model's name: q8_0 is what it prefers itself.
 func (k Kit) steno(name, model, weights string, flags ...string) Contender {
-	c := Contender{Name: name, Model: model}
+	c := Contender{Name: name, Model: model, Streams: slices.Contains(flags, live)}
 	c.Weights, c.Absent = k.weights(model, weights)
 	c.command = func(t task) Command {
 		args := []string{"transcribe", "-m", model + "-" + weights, "-l", t.language, "--models", k.Models, "--json"}
@@ -89,15 +93,21 @@ func (k Kit) steno(name, model, weights string, flags ...string) Contender {
 	return c
 }
 
-// readSteno reads the objects that steno transcribe prints with --json, one per file.
+// readSteno reads the objects that steno transcribe prints with --json, one per file beside those of single segments.
 func readSteno(stdout []byte, _ task) ([]Output, error) {
 	var all []Output
 	for dec := json.NewDecoder(bytes.NewReader(stdout)); ; {
-		var t transcript.Transcript
+		var t struct {
+			Segment *transcript.Segment
+			transcript.Transcript
+		}
 		if err := dec.Decode(&t); errors.Is(err, io.EOF) {
 			return all, nil
 		} else if err != nil {
 			return nil, fmt.Errorf("read what steno wrote: %w", err)
+		}
+		if t.Segment != nil {
+			continue
 		}
 		s := t.Timings
 		all = append(all, Output{Text: t.Text, Stages: map[string]float64{

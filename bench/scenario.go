@@ -49,7 +49,7 @@ func Scenarios() []Scenario {
 // peers is the comparison that counts: steno as it comes, and each peer at its fastest on the same weights, greedy as steno is.
 func peers(k Kit, model string) []Contender {
 	return []Contender{
-		k.steno("steno", model, "q8_0"),
+		k.steno("steno", model, "q8_0", live),
 		k.whisperCLI("whisper-cli f16", model, "f16", "-bs", "1"),
 		k.whisperCLI("whisper-cli q8_0", model, "q8_0", "-bs", "1"),
 		k.fasterWhisper("faster-whisper int8", model, "int8", 1, 0),
@@ -59,7 +59,7 @@ func peers(k Kit, model string) []Contender {
 
 func variants(k Kit, model string) []Contender {
 	return []Contender{
-		k.steno("steno", model, "q8_0"),
+		k.steno("steno", model, "q8_0", live),
 		k.whisperCLI("whisper-cli f16, its defaults (5 beams)", model, "f16"),
 		k.whisperCLI("whisper-cli q8_0, 5 beams", model, "q8_0"),
 		k.whisperCLI("whisper-cli f16, VAD", model, "f16", append([]string{"-bs", "1"}, k.vadFlags()...)...),
@@ -77,7 +77,7 @@ func variants(k Kit, model string) []Contender {
 func warm(k Kit, model string) []Contender {
 	var all []Contender
 	for _, c := range []Contender{
-		k.steno("steno", model, "q8_0", "--jobs", "1"),
+		k.steno("steno", model, "q8_0", "--jobs", "1", live),
 		k.whisperCLI("whisper-cli q8_0", model, "q8_0", "-bs", "1"),
 		k.whisperServer("whisper-server q8_0", model, "q8_0"),
 		k.fasterWhisper("faster-whisper int8", model, "int8", 1, 0),

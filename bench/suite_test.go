@@ -19,6 +19,7 @@ case $1 in
 --version) echo "steno version 1.2.3"; exit ;;
 doctor) echo '[{"check":"engine","text":"kernels: none"}]'; exit 1 ;;
 esac
+case $* in *--live*) echo '{"file":"x","segment":{"start":0,"end":1,"text":"not counted"}}' ;; esac
 for a; do case $a in *.wav) echo '{"file":"x","text":"hello '"$3"' world","timings":{"model_load":0.25,"transcribe":0.5}}' ;; esac; done`
 
 // cliProgram stands in for whisper-cli.
@@ -124,7 +125,7 @@ func TestRunSuite(t *testing.T) {
 	if *cli.WarmUp.Chars != (bench.Errors{Ins: 5, Words: 10}) {
 		t.Errorf("errors of whisper-cli in characters: %v", cli.WarmUp.Chars)
 	}
-	if ours.Quiet.Ratio.N != 0 || cli.Quiet.Ratio.N != 6 || cli.Quiet.First.N != 6 || ours.Quiet.First.N != 0 {
+	if ours.Quiet.Ratio.N != 0 || cli.Quiet.Ratio.N != 6 || cli.Quiet.First.N != 6 || ours.Quiet.First.N != 6 {
 		t.Errorf("ratio %v, first result %v of whisper-cli; first result %v of steno", cli.Quiet.Ratio, cli.Quiet.First, ours.Quiet.First)
 	}
 	if got := ours.Quiet.Stages["load"].Median; got != 0.25 {

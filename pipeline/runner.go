@@ -93,8 +93,8 @@ type Input struct {
 	QueueWait time.Duration
 	// Chunks keeps finished chunks over a restart; nil keeps none.
 	Chunks ChunkStore
-	// OnProgress and OnSegments may be nil. They are called one at a time and must not block. OnSegments gets the segments of
-	// a chunk as soon as it is done, in source time; chunks may be out of order.
+	// OnProgress and OnSegments may be nil. They are called one at a time and must not block. OnSegments gets segments as they
+	// will stand in the transcript, in its order, as soon as all speech before them is transcribed.
 	OnProgress func(job.Progress)
 	OnSegments func([]transcript.Segment)
 }
@@ -176,11 +176,11 @@ func (j *run) line(ctx context.Context) (transcript.Transcript, error) {
 		return transcript.Transcript{}, err
 	}
 	defer j.close()
-	parts, lang, err := j.transcribe(ctx)
+	lang, err := j.transcribe(ctx)
 	if err != nil {
 		return transcript.Transcript{}, err
 	}
-	return j.merge(ctx, parts, lang)
+	return j.merge(ctx, lang)
 }
 
 func (j *run) resources() audio.Resources {
@@ -233,25 +233,17 @@ func (j *run) close() {
 	}
 }
 
-func (j *run) merge(ctx context.Context, parts []transcript.Part, lang language) (transcript.Transcript, error) {
+func (j *run) merge(ctx context.Context, lang language) (transcript.Transcript, error) {
 	tl := j.stream.Timeline()
 	t := transcript.Transcript{
 		Language: lang.code, LanguageProb: lang.prob, Duration: audio.Seconds(tl.Total),
 		Model: j.held.Info().Model, Device: j.held.Info().Device, Task: string(j.params.Task),
-		ColdStart: j.cold, Chunks: len(parts), ChunksReused: j.reused, Plan: j.plan.Choices, Warnings: j.warns,
+		ColdStart: j.cold, Chunks: j.chunks, ChunksReused: j.reused, Plan: j.plan.Choices, Warnings: j.warns,
 	}
 	err := j.stage(ctx, job.StageMerge, func(context.Context) (err error) {
-		t.Segments, err = transcript.Merge(parts, pauses(tl))
+		t.Segments, err = j.report.all(j.chunks)
 		t.Text = transcript.Text(t.Segments)
 		return err
 	})
 	return t, err
-}
-
-func pauses(tl audio.Timeline) []transcript.Pause {
-	ps := make([]transcript.Pause, len(tl.Pauses))
-	for i, s := range tl.Pauses {
-		ps[i] = transcript.Pause{Start: audio.Seconds(s.Start), End: audio.Seconds(s.End)}
-	}
-	return ps
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -114,7 +115,8 @@ func TestRunMergesChunksInOrder(t *testing.T) {
 	var seen []job.Progress
 	in := input(tone(t, 100))
 	in.OnProgress = func(p job.Progress) { seen = append(seen, p) }
-	in.OnSegments = func([]transcript.Segment) {}
+	var final []transcript.Segment
+	in.OnSegments = func(s []transcript.Segment) { final = append(final, s...) }
 	reg := prometheus.NewRegistry()
 	m := pipeline.NewMetrics(reg)
 	tr, err := runner(t, l, m).Run(t.Context(), in)
@@ -129,6 +131,9 @@ func TestRunMergesChunksInOrder(t *testing.T) {
 			t.Errorf("segment %d starts at %v, the one before ends at %v", i, tr.Segments[i].Start, tr.Segments[i-1].End)
 		}
 	}
+	if !reflect.DeepEqual(final, tr.Segments) {
+		t.Errorf("segments shown meanwhile %v, want those of the transcript: %v", final, tr.Segments)
+	}
 	for i := 1; i < len(seen); i++ {
 		if seen[i].Done < seen[i-1].Done {
 			t.Errorf("progress went back from %v to %v", seen[i-1], seen[i])
@@ -142,6 +147,29 @@ func TestRunMergesChunksInOrder(t *testing.T) {
 	}
 	if problems, err := testutil.GatherAndLint(reg); err != nil || len(problems) > 0 {
 		t.Errorf("metrics: %v %v", problems, err)
+	}
+}
+
+// TestFinalSegmentsComeAtOnce holds later chunks back until the first one's segments are there.
+func TestFinalSegmentsComeAtOnce(t *testing.T) {
+	shown := make(chan struct{})
+	l := &loader{run: func(ctx context.Context, call int, r models.Request) (models.Result, error) {
+		if call > 1 {
+			select {
+			case <-shown:
+			case <-ctx.Done():
+				return models.Result{}, ctx.Err()
+			}
+		}
+		return says(ctx, call, r)
+	}}
+	in := input(tone(t, 100))
+	show := sync.OnceFunc(func() { close(shown) })
+	in.OnSegments = func([]transcript.Segment) { show() }
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if _, err := runner(t, l, nil).Run(ctx, in); err != nil {
+		t.Errorf("%v: the first chunk's segments were not shown before the others were done", err)
 	}
 }
 

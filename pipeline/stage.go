@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"steno/audio"
 	"steno/job"
 	"steno/transcript"
 )
@@ -54,13 +55,14 @@ func (t *times) timings(total time.Duration) transcript.Timings {
 	}
 }
 
-// reporter tells the user how far a job is, one call at a time. Safe for concurrent use.
+// reporter joins what the chunks say and tells the user how far the job is, one call at a time. Safe for concurrent use.
 type reporter struct {
 	progress func(job.Progress)
 	segments func([]transcript.Segment)
 
 	mu       sync.Mutex
 	now      job.Progress
+	merger   *transcript.Merger
 	speech   float64 // seconds of speech to transcribe
 	finished float64 // of those, done
 }
@@ -78,32 +80,52 @@ func (r *reporter) stage(s job.Stage) {
 	})
 }
 
-// expect sets what there is to do, in seconds of speech and of the whole source.
-func (r *reporter) expect(speech, total float64) {
+// expect says what there is to do. It comes before the first chunk.
+func (r *reporter) expect(tl audio.Timeline) {
 	r.lock(func() {
-		r.speech, r.now.Total = speech, total
+		r.merger = transcript.NewMerger(pauses(tl))
+		r.speech, r.now.Total = speech(tl), audio.Seconds(tl.Total)
 		r.tell()
 	})
 }
 
-// chunk counts a finished chunk and hands out its segments in source time.
-func (r *reporter) chunk(p transcript.Part) {
+// speech is the number of seconds that will be transcribed.
+func speech(tl audio.Timeline) float64 {
+	var n int64
+	for _, s := range tl.Speech {
+		n += s.Len()
+	}
+	return audio.Seconds(n)
+}
+
+func pauses(tl audio.Timeline) []transcript.Pause {
+	ps := make([]transcript.Pause, len(tl.Pauses))
+	for i, s := range tl.Pauses {
+		ps[i] = transcript.Pause{Start: audio.Seconds(s.Start), End: audio.Seconds(s.End)}
+	}
+	return ps
+}
+
+// chunk counts a finished chunk and hands out the segments that are final with it.
+func (r *reporter) chunk(p transcript.Part) (err error) {
 	r.lock(func() {
 		r.finished += p.End - p.Start
 		if r.speech > 0 {
 			r.now.Done = min(1, r.finished/r.speech) * r.now.Total
 		}
 		r.tell()
-		if r.segments == nil || len(p.Segments) == 0 {
-			return
+		var final []transcript.Segment
+		if final, err = r.merger.Add(p); r.segments != nil && len(final) > 0 {
+			r.segments(final)
 		}
-		segs := make([]transcript.Segment, len(p.Segments))
-		for i, s := range p.Segments {
-			s.Start, s.End, s.Words = s.Start+p.Start, s.End+p.Start, nil
-			segs[i] = s
-		}
-		r.segments(segs)
 	})
+	return err
+}
+
+// all returns the segments of all chunks.
+func (r *reporter) all(chunks int) (segs []transcript.Segment, err error) {
+	r.lock(func() { segs, err = r.merger.Segments(chunks) })
+	return segs, err
 }
 
 // tell must be called with mu held.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -31,13 +30,11 @@ const (
 )
 
 // transcribe splits the stream and fans the chunks out. The first hard error cancels the rest.
-func (j *run) transcribe(ctx context.Context) ([]transcript.Part, language, error) {
+func (j *run) transcribe(ctx context.Context) (language, error) {
 	lang := language{code: j.params.Language, prob: 1}
 	if !j.held.Info().Multilingual {
 		lang.code = "en"
 	}
-	var mu sync.Mutex
-	var parts []transcript.Part
 	err := j.stage(ctx, job.StageTranscribe, func(ctx context.Context) error {
 		split := audio.Split(j.stream, j.plan)
 		j.chunks = split.Len()
@@ -45,7 +42,7 @@ func (j *run) transcribe(ctx context.Context) ([]transcript.Part, language, erro
 		if err != nil {
 			return err
 		}
-		j.report.expect(speech(j.stream.Timeline()), audio.Seconds(j.stream.Timeline().Total))
+		j.report.expect(j.stream.Timeline())
 		g, gctx := errgroup.WithContext(ctx)
 		// The limit bounds memory: a chunk is read from the decoder only when a worker is free to take it.
 		g.SetLimit(j.cfg.ChunksInFlight)
@@ -57,27 +54,11 @@ func (j *run) transcribe(ctx context.Context) ([]transcript.Part, language, erro
 			if err != nil {
 				return first(g.Wait(), err)
 			}
-			g.Go(func() error {
-				part, err := j.chunk(gctx, chunk, lang)
-				if err != nil {
-					return err
-				}
-				mu.Lock()
-				parts = append(parts, part)
-				mu.Unlock()
-				return nil
-			})
+			g.Go(func() error { return j.chunk(gctx, chunk, lang) })
 		}
-		if err := g.Wait(); err != nil {
-			return err
-		}
-		if len(parts) != split.Len() {
-			// Merge sees a hole, but not an end that is missing.
-			return job.Errorf(job.Internal, "CHUNKS_LOST", "%d of %d chunks came back: report it with this file", len(parts), split.Len())
-		}
-		return nil
+		return g.Wait()
 	})
-	return parts, lang, err
+	return lang, err
 }
 
 // first prefers the error that cancelled the group over the cancellation that followed from it.
@@ -133,7 +114,7 @@ func (j *run) next(ctx context.Context, split *audio.Splitter, head *[]audio.Chu
 }
 
 // chunk transcribes one chunk and reports it.
-func (j *run) chunk(ctx context.Context, c audio.Chunk, lang language) (transcript.Part, error) {
+func (j *run) chunk(ctx context.Context, c audio.Chunk, lang language) error {
 	j.cfg.Metrics.inFlight.Inc()
 	defer j.cfg.Metrics.inFlight.Dec()
 	res, err := j.decode(ctx, c, models.Request{
@@ -145,13 +126,11 @@ func (j *run) chunk(ctx context.Context, c audio.Chunk, lang language) (transcri
 		Threads:   threads(j.chunks, j.cfg.Threads),
 	}, lang.code)
 	if err != nil {
-		return transcript.Part{}, err
+		return err
 	}
-	part := transcript.Part{
+	return j.report.chunk(transcript.Part{
 		Index: c.Index, Start: audio.Seconds(c.Span.Start), End: audio.Seconds(c.Span.End), Segments: res.Segments,
-	}
-	j.report.chunk(part)
-	return part, nil
+	})
 }
 
 // threads is what each of n chunks may decode with on a machine of most threads: 1, since states in parallel beat threads within
@@ -244,13 +223,4 @@ func (j *run) once(ctx context.Context, r models.Request) (models.Result, error)
 	}
 	defer lease.Release()
 	return lease.Transcribe(ctx, string(j.in.Job.ID), r, nil)
-}
-
-// speech is the number of seconds that will be transcribed.
-func speech(tl audio.Timeline) float64 {
-	var n int64
-	for _, s := range tl.Speech {
-		n += s.Len()
-	}
-	return audio.Seconds(n)
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -116,9 +117,13 @@ func (d *Delivery) look() {
 	}
 }
 
-// Segments shows a part of the transcript to those who watch the job. It is a sign of progress, too.
+// Segments shows a part of the transcript, without its words, to those who watch the job. It is a sign of progress, too.
 func (d *Delivery) Segments(s []transcript.Segment) {
 	d.Alive()
+	s = slices.Clone(s)
+	for i := range s {
+		s[i].Words = nil // ten times the rest
+	}
 	d.publish(eventSegments, s)
 }
 

@@ -22,30 +22,61 @@ type Pause struct{ Start, End float64 }
 // 0.1 s before a pause and goes on after it really starts after it.
 const slack = 0.1
 
-// Merge joins the parts of a job, in any order, to segments in source time: sorted, numbered, none overlapping, each within
-// its chunk, in milliseconds. Pauses must be sorted and disjoint. A time that the model set inside one moves to its edge, since
-// Whisper's times are good to a few tenths of a second and the waveform's to a hundredth; a segment that lies in one as a whole
-// moves to the nearest speech of its chunk. It fails where an index is missing or doubled. The parts are left as they are.
-// O(n log n).
+// Merger joins the parts of a job, as they come and in any order, to segments in source time: sorted, numbered, none overlapping,
+// each within its chunk, in milliseconds. A time that the model set inside a pause moves to its edge, since Whisper's times are
+// good to a few tenths of a second and the waveform's to a hundredth; a segment that lies in one as a whole moves to the nearest
+// speech of its chunk. The parts are left as they are. It is not safe for concurrent use.
+type Merger struct {
+	pauses  []Pause
+	waiting map[int]Part // came before one that precedes them
+	next    int          // index of the part that is wanted
+	end     float64      // of the last part that was joined
+	done    []Segment
+}
+
+// NewMerger makes a Merger. Pauses must be sorted and disjoint.
+func NewMerger(pauses []Pause) *Merger { return &Merger{pauses: pauses, waiting: map[int]Part{}} }
+
+// Add takes a part and returns the segments that are final with it: those of all parts up to the first that is missing, from
+// where the last call ended. It fails where an index comes twice or parts overlap.
+func (m *Merger) Add(p Part) ([]Segment, error) {
+	if _, known := m.waiting[p.Index]; known || p.Index < m.next {
+		return nil, fmt.Errorf("merge chunks: chunk %d is doubled", p.Index)
+	}
+	m.waiting[p.Index] = p
+	from := len(m.done)
+	for p, ok := m.waiting[m.next]; ok; p, ok = m.waiting[m.next] {
+		if !(p.Start >= m.end-1e-9 && p.End >= p.Start && p.End < math.Inf(1)) {
+			return nil, fmt.Errorf("merge chunks: chunk %d at %.3f–%.3f s overlaps the one before it", p.Index, p.Start, p.End)
+		}
+		delete(m.waiting, m.next)
+		for _, s := range p.segments(m.pauses) {
+			s.ID = len(m.done)
+			m.done = append(m.done, s)
+		}
+		m.end = p.End
+		m.next++
+	}
+	return slices.Clone(m.done[from:]), nil
+}
+
+// Segments returns those of all parts. It fails where there were not just the given number of them.
+func (m *Merger) Segments(parts int) ([]Segment, error) {
+	if m.next != parts || len(m.waiting) > 0 {
+		return nil, fmt.Errorf("merge chunks: chunk %d of %d is missing", m.next, parts)
+	}
+	return m.done, nil
+}
+
+// Merge joins the parts of a job in one go. O(n log n).
 func Merge(parts []Part, pauses []Pause) ([]Segment, error) {
-	parts = slices.Clone(parts)
-	slices.SortFunc(parts, func(a, b Part) int { return a.Index - b.Index })
-	var out []Segment
-	last := 0.0
-	for i, p := range parts {
-		if p.Index != i {
-			return nil, fmt.Errorf("merge chunks: chunk %d is missing or doubled", i)
+	m := NewMerger(pauses)
+	for _, p := range parts {
+		if _, err := m.Add(p); err != nil {
+			return nil, err
 		}
-		if !(p.Start >= last-1e-9 && p.End >= p.Start && p.End < math.Inf(1)) {
-			return nil, fmt.Errorf("merge chunks: chunk %d at %.3f–%.3f s overlaps the one before it", i, p.Start, p.End)
-		}
-		last = p.End
-		out = append(out, p.segments(pauses)...)
 	}
-	for i := range out {
-		out[i].ID = i
-	}
-	return out, nil
+	return m.Segments(len(parts))
 }
 
 // segments are the part's segments that say something, in source time.

@@ -3,6 +3,7 @@ package transcript
 import (
 	"math"
 	"reflect"
+	"strconv"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -34,6 +35,30 @@ func TestMergeInSourceTime(t *testing.T) {
 	}
 	if !reflect.DeepEqual(parts, before) || parts[1].Segments[0].Words[0].Text != " a" {
 		t.Error("the parts were changed")
+	}
+}
+
+func TestMergerTellsWhatIsFinal(t *testing.T) {
+	m := NewMerger(nil)
+	for _, c := range []struct {
+		index int
+		want  string // texts that are final with it
+	}{{1, ""}, {3, ""}, {0, "0 1"}, {2, "2 3"}, {4, "4"}} {
+		got, err := m.Add(Part{
+			Index: c.index, Start: float64(c.index), End: float64(c.index + 1), Segments: []Segment{{End: 1, Text: strconv.Itoa(c.index)}},
+		})
+		if err != nil || Text(got) != c.want {
+			t.Errorf("after part %d: %q, %v, want %q", c.index, Text(got), err, c.want)
+		}
+	}
+	if _, err := m.Add(Part{Index: 2}); err == nil {
+		t.Error("a part that is known was taken again")
+	}
+	if _, err := m.Segments(6); err == nil {
+		t.Error("5 parts of 6 passed for all")
+	}
+	if all, err := m.Segments(5); err != nil || Text(all) != "0 1 2 3 4" || all[4].ID != 4 {
+		t.Errorf("all: %+v, %v", all, err)
 	}
 }
 

@@ -33,6 +33,15 @@ func paragraphs(segs []Segment) [][]Segment {
 	return out
 }
 
+// Line is one segment to read along: its times from the start of the recording, the speaker where it is known, and the text.
+func Line(s Segment) string {
+	text := clean(s.Text)
+	if speaker := clean(s.Speaker); speaker != "" {
+		text = speaker + ": " + text
+	}
+	return "[" + stamp(s.Start, ".") + " --> " + stamp(s.End, ".") + "] " + text
+}
+
 func writeText(w io.Writer, t Transcript) error {
 	var b strings.Builder
 	for _, p := range paragraphs(t.Segments) {

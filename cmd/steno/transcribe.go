@@ -55,12 +55,18 @@ type outputFlags struct {
 	formats string
 	dir     string
 	json    bool
+	live    bool
 }
 
 func (f *outputFlags) register(cmd *cobra.Command) {
 	cmd.Flags().StringVarP(&f.formats, "format", "f", "txt", "`formats`, with commas between: txt, srt, vtt, json, docx")
 	cmd.Flags().StringVarP(&f.dir, "output", "o", "", "write to this `folder`, one file per input and format")
 	cmd.Flags().BoolVar(&f.json, "json", false, "print one JSON object per input on standard output")
+}
+
+// registerLive is for commands that see the segments before the end.
+func (f *outputFlags) registerLive(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&f.live, "live", false, "print each segment with its times as soon as it is final")
 }
 
 // parse checks the flags against each other.
@@ -74,6 +80,9 @@ func (f *outputFlags) parse() ([]transcript.Format, error) {
 	}
 	if f.dir == "" && formats[0] == transcript.DOCX {
 		return nil, usagef("a docx file is no text for a terminal: add -o DIR")
+	}
+	if f.live && f.dir == "" && !f.json && formats[0] != transcript.TXT {
+		return nil, usagef("--live prints lines of its own: add -o DIR for %s files", formats[0])
 	}
 	if f.dir != "" {
 		if err := os.MkdirAll(f.dir, 0o755); err != nil {
@@ -92,7 +101,8 @@ func (a *app) transcribeCmd() *cobra.Command {
 		Long: "Transcribe local files now, without a queue. FILE may be a folder, a pattern, or - for standard input.\n" +
 			"Without -o the text goes to standard output. A bad file does not stop the others; the exit code is 1 then.",
 		Example: "  steno transcribe interview.mp3\n  steno transcribe talks/ lecture.m4a -f srt,txt -o out\n" +
-			"  steno transcribe - -l de < anruf.wav\n  steno transcribe meeting.mp4 --words --json",
+			"  steno transcribe - -l de < anruf.wav\n  steno transcribe meeting.mp4 --words --json\n" +
+			"  steno transcribe lecture.m4a --live -f srt -o out",
 		Args: args(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, paths []string) error {
 			formats, err := of.parse()
@@ -110,6 +120,7 @@ func (a *app) transcribeCmd() *cobra.Command {
 	modelFlag(cmd, a)
 	jf.register(cmd)
 	of.register(cmd)
+	of.registerLive(cmd)
 	return cmd
 }
 
@@ -201,15 +212,17 @@ func (t *transcriber) run(ctx context.Context, paths []string) (err error) {
 	return t.all(ctx, m, in)
 }
 
+// ended is how the work on one input ended.
+type ended struct {
+	t   transcript.Transcript
+	err error
+}
+
 // all runs the inputs, several at a time, and writes their results in the order of the command line.
 func (t *transcriber) all(ctx context.Context, m *machine, in []input) error {
-	type outcome struct {
-		t   transcript.Transcript
-		err error
-	}
-	results := make([]chan outcome, len(in))
+	results, feeds := make([]chan ended, len(in)), make([]*feed, len(in))
 	for i := range results {
-		results[i] = make(chan outcome, 1)
+		results[i], feeds[i] = make(chan ended, 1), newFeed()
 	}
 	var g errgroup.Group
 	// Jobs share the decode slots, so this bounds what lies around decoded, not the load on the machine.
@@ -218,21 +231,17 @@ func (t *transcriber) all(ctx context.Context, m *machine, in []input) error {
 	start.Go(func() {
 		for i, f := range in {
 			g.Go(func() error {
-				tr, err := t.one(ctx, m, f)
-				results[i] <- outcome{tr, err}
+				tr, err := t.one(ctx, m, f, feeds[i])
+				results[i] <- ended{tr, err}
 				return nil
 			})
 		}
 	})
 	failed := 0
 	for i, f := range in {
-		o := <-results[i]
-		if o.err == nil {
-			o.err = t.write(f, o.t, len(in) > 1)
-		}
-		if o.err != nil {
+		if err := t.finish(f, feeds[i], results[i], len(in) > 1); err != nil {
 			failed++
-			t.bar.say(fmt.Sprintf("steno: %s: %s", f.name, message(ctx, o.err)))
+			t.bar.say(fmt.Sprintf("steno: %s: %s", f.name, message(ctx, err)))
 		}
 	}
 	start.Wait()
@@ -243,7 +252,35 @@ func (t *transcriber) all(ctx context.Context, m *machine, in []input) error {
 	return nil
 }
 
-func (t *transcriber) one(ctx context.Context, m *machine, f input) (transcript.Transcript, error) {
+// finish waits for one input and writes what it says. titled is set where standard output gets several.
+func (t *transcriber) finish(f input, feed *feed, result <-chan ended, titled bool) error {
+	titled = titled && t.out.dir == "" && !t.out.json && t.formats[0] == transcript.TXT
+	if !t.out.live {
+		o := <-result
+		if o.err != nil {
+			return o.err
+		}
+		return t.write(f, o.t, titled)
+	}
+	if titled {
+		t.title(f)
+	}
+	o, err := t.follow(f, feed, result)
+	if err := errors.Join(o.err, err); err != nil {
+		return err
+	}
+	if t.out.dir == "" && !t.out.json {
+		return nil // every line is there
+	}
+	return t.write(f, o.t, false)
+}
+
+func (t *transcriber) title(f input) {
+	t.bar.clear()
+	fmt.Fprintf(t.a.std.out, "== %s\n", f.name)
+}
+
+func (t *transcriber) one(ctx context.Context, m *machine, f input, feed *feed) (transcript.Transcript, error) {
 	if err := ctx.Err(); err != nil {
 		return transcript.Transcript{}, err
 	}
@@ -253,13 +290,17 @@ func (t *transcriber) one(ctx context.Context, m *machine, f input) (transcript.
 	}
 	id := job.NewID()
 	defer t.bar.done(f.name)
-	return m.runner.Run(ctx, pipeline.Input{
+	in := pipeline.Input{
 		Job: job.Job{ID: id, FileName: f.name, Params: t.params}, Path: path,
 		OnProgress: func(p job.Progress) { t.bar.update(f.name, p) },
-	})
+	}
+	if t.out.live {
+		in.OnSegments = feed.add
+	}
+	return m.runner.Run(ctx, in)
 }
 
-// write puts one transcript where the flags say. titled is set where standard output gets several.
+// write puts one transcript where the flags say, below its name if titled.
 func (t *transcriber) write(f input, tr transcript.Transcript, titled bool) error {
 	opts := transcript.Options{Title: f.name}
 	if t.out.json && t.out.dir == "" {
@@ -274,8 +315,8 @@ func (t *transcriber) write(f input, tr transcript.Transcript, titled bool) erro
 			return err
 		}
 		t.bar.clear()
-		if titled && t.formats[0] == transcript.TXT {
-			fmt.Fprintf(t.a.std.out, "== %s\n", f.name)
+		if titled {
+			t.title(f)
 		}
 		_, err := t.a.std.out.Write(b.Bytes())
 		return err
