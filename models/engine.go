@@ -45,6 +45,29 @@ type Stats struct {
 	Seeks     int `json:"seeks"`     // passes that picked up speech after the last timestamp
 	Dropped   int `json:"dropped"`   // segments that the hallucination guards removed
 	NoSpeech  int `json:"no_speech"` // windows without speech that were not decoded
+	Tokens    int `json:"tokens"`    // steps of the decoder, those of repeated decodes and of timestamps included
+	// Seconds alone differ from run to run.
+	Seconds Seconds `json:"seconds"`
+}
+
+// Seconds are what the thread of a chunk spent on it. Time in which it worked for others beside is not in them.
+type Seconds struct {
+	VAD    float64 `json:"vad"`
+	Mel    float64 `json:"mel"`
+	Encode float64 `json:"encode"` // encoder and prompt
+	Decode float64 `json:"decode"`
+}
+
+// Add adds up what two chunks cost.
+func (s Stats) Add(o Stats) Stats {
+	return Stats{
+		Passes: s.Passes + o.Passes, FullSize: s.FullSize + o.FullSize, Fallbacks: s.Fallbacks + o.Fallbacks, Seeks: s.Seeks + o.Seeks,
+		Dropped: s.Dropped + o.Dropped, NoSpeech: s.NoSpeech + o.NoSpeech, Tokens: s.Tokens + o.Tokens,
+		Seconds: Seconds{
+			VAD: s.Seconds.VAD + o.Seconds.VAD, Mel: s.Seconds.Mel + o.Seconds.Mel,
+			Encode: s.Seconds.Encode + o.Seconds.Encode, Decode: s.Seconds.Decode + o.Seconds.Decode,
+		},
+	}
 }
 
 // Info describes a loaded engine.

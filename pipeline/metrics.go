@@ -18,6 +18,8 @@ type Metrics struct {
 	chunkTime prometheus.Histogram
 	inFlight  prometheus.Gauge
 	passes    *prometheus.CounterVec
+	engine    *prometheus.CounterVec
+	tokens    prometheus.Counter
 	retries   prometheus.Counter
 	starts    *prometheus.CounterVec
 }
@@ -51,6 +53,13 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: "steno_decode_passes_total",
 			Help: "Runs of the model, and of those the repeated ones: full_size after a guard spoke, seek for speech left over.",
 		}, []string{"kind"}),
+		engine: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "steno_engine_seconds_total",
+			Help: "Time that engine threads spent on chunks: vad, mel, encode (with the prompt), decode.",
+		}, []string{"phase"}),
+		tokens: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "steno_engine_tokens_total", Help: "Steps of the decoder, those of repeated decodes and of timestamps included.",
+		}),
 		retries: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "steno_chunk_engine_deaths_total", Help: "Chunks whose engine died under them.",
 		}),
@@ -62,7 +71,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		m.chunks.WithLabelValues(source)
 	}
 	if reg != nil {
-		reg.MustRegister(m.stage, m.audio, m.realtime, m.chunks, m.chunkTime, m.inFlight, m.passes, m.retries, m.starts)
+		reg.MustRegister(m.stage, m.audio, m.realtime, m.chunks, m.chunkTime, m.inFlight, m.passes, m.engine, m.tokens, m.retries, m.starts)
 	}
 	return m
 }
@@ -85,6 +94,11 @@ func (m *Metrics) computed(r models.Request, res models.Result, took time.Durati
 	m.passes.WithLabelValues("all").Add(float64(res.Stats.Passes))
 	m.passes.WithLabelValues("full_size").Add(float64(res.Stats.FullSize))
 	m.passes.WithLabelValues("seek").Add(float64(res.Stats.Seeks))
+	s := res.Stats.Seconds
+	for phase, seconds := range map[string]float64{"vad": s.VAD, "mel": s.Mel, "encode": s.Encode, "decode": s.Decode} {
+		m.engine.WithLabelValues(phase).Add(seconds)
+	}
+	m.tokens.Add(float64(res.Stats.Tokens))
 	if r.DetectOnly {
 		return
 	}

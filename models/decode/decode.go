@@ -13,6 +13,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"steno/models"
 	"steno/transcript"
@@ -54,6 +55,8 @@ type Output struct {
 	Tokens    []Token
 	NoSpeech  float64 // probability that the window has no speech
 	Fallbacks int
+	Steps     int // of the decoder
+	Seconds   models.Seconds
 }
 
 // Token is one token of the decoder's output.
@@ -105,7 +108,9 @@ type decoder struct {
 }
 
 func (d *decoder) run(ctx context.Context) error {
+	start := time.Now()
 	probs, err := d.m.Speech(audible(d.samples))
+	d.result.Stats.Seconds.VAD = time.Since(start).Seconds()
 	if err != nil {
 		return fmt.Errorf("find speech: %w", err)
 	}
@@ -201,8 +206,9 @@ func (d *decoder) window(ctx context.Context, from, to int, fill bool) (next int
 }
 
 func (d *decoder) count(out Output) {
-	d.result.Stats.Passes++
-	d.result.Stats.Fallbacks += out.Fallbacks
+	d.result.Stats = d.result.Stats.Add(models.Stats{
+		Passes: 1, Fallbacks: out.Fallbacks, Tokens: out.Steps, Seconds: out.Seconds,
+	})
 }
 
 // keep appends pieces, which start at sample from, to the result.

@@ -4,6 +4,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <time.h>
 #ifdef __GLIBC__
 #include <malloc.h>
 #endif
@@ -36,9 +37,44 @@ struct whisper_context *steno_load(const char *path, bool gpu, int device, bool 
 	return whisper_init_from_file_with_params_no_state(path, p);
 }
 
+double steno_clock(void) {
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+void steno_charge(steno_window *w, double seconds) {
+	if (w != NULL) {
+		*(w->steps == 0 ? &w->encode : &w->decode) += seconds;
+	}
+}
+
+void steno_take_up(steno_window *w) {
+	if (w != NULL) {
+		w->since = steno_clock();
+	}
+}
+
+void steno_lay_down(steno_window *w) {
+	if (w != NULL && w->since > 0) {
+		steno_charge(w, steno_clock() - w->since);
+		w->since = 0;
+	}
+}
+
+// count_step is called with the scores of each token, the first of which end the prompt.
+static void count_step(struct whisper_context *ctx, struct whisper_state *state, const whisper_token_data *tokens, int n,
+                       float *logits, void *window) {
+	(void)ctx, (void)state, (void)tokens, (void)n, (void)logits;
+	steno_window *w = window;
+	steno_lay_down(w);
+	w->steps++;
+	steno_take_up(w);
+}
+
 static bool aborted(void *flag) { return atomic_load(&((steno_abort *)flag)->set) != 0; }
 
-static int run(struct whisper_context *ctx, struct whisper_state *state, const steno_window *w, steno_abort *abort) {
+static int run(struct whisper_context *ctx, struct whisper_state *state, steno_window *w, steno_abort *abort) {
 	struct whisper_full_params p = whisper_full_default_params(WHISPER_SAMPLING_GREEDY);
 	p.n_threads = w->threads;
 	p.audio_ctx = w->audio_ctx;
@@ -58,6 +94,8 @@ static int run(struct whisper_context *ctx, struct whisper_state *state, const s
 	}
 	p.abort_callback = aborted;
 	p.abort_callback_user_data = abort;
+	p.logits_filter_callback = count_step;
+	p.logits_filter_callback_user_data = w;
 	return whisper_full_with_state(ctx, state, p, NULL, 0);
 }
 
@@ -89,8 +127,12 @@ void steno_logits_seen(const float *logits, size_t stride, size_t count, size_t 
 int steno_run(struct whisper_context *ctx, struct whisper_state *state, steno_window *w, steno_abort *abort) {
 	w->model = ctx;
 	w->no_speech = -1;
+	w->steps = 0;
+	w->encode = w->decode = 0;
 	steno_running = w;
+	steno_take_up(w);
 	const int rc = run(ctx, state, w, abort);
+	steno_lay_down(w);
 	steno_running = NULL;
 	return rc;
 }

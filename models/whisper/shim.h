@@ -20,6 +20,11 @@ typedef struct {
 	// starts a transcript. Below 0 where it could not be seen. The library's own figure is not it: whisper.cpp v1.8.5 takes it from
 	// logits that an earlier run left behind, since only those of the prompt's last token are kept.
 	float no_speech;
+	// What the run took: steps of the decoder, and seconds before the first of them and from it on, without those in which its
+	// thread worked for other windows.
+	int steps;
+	double encode, decode;
+	double since; // by the clock, while the thread works for this window; 0 while it does not
 } steno_window;
 
 // steno_running is the window that runs on this thread, or NULL.
@@ -28,6 +33,15 @@ extern _Thread_local steno_window *steno_running;
 // steno_logits_seen is told of the scores of the vocabulary for count tokens, stride floats apart. Of a run's first it takes what
 // no_speech needs.
 void steno_logits_seen(const float *logits, size_t stride, size_t count, size_t vocabulary);
+
+// steno_clock is a clock in seconds that only goes forward.
+double steno_clock(void);
+
+// steno_take_up and steno_lay_down say when the thread turns to the window and from it; steno_charge adds seconds besides. Nothing is
+// counted where the window is NULL.
+void steno_take_up(steno_window *w);
+void steno_lay_down(steno_window *w);
+void steno_charge(steno_window *w, double seconds);
 
 // steno_abort is a flag that ends a run.
 typedef struct {

@@ -16,10 +16,12 @@ import "C"
 import (
 	"context"
 	"fmt"
+	"time"
 	"unsafe"
 
 	binding "github.com/ggerganov/whisper.cpp/bindings/go"
 
+	"steno/models"
 	"steno/models/decode"
 )
 
@@ -80,9 +82,11 @@ func (s *state) Run(ctx context.Context, w decode.Window) (decode.Output, error)
 	if frames == 0 {
 		frames = fullFrames
 	}
+	start := time.Now()
 	if err := s.hear(w.Samples, frames); err != nil {
 		return decode.Output{}, err
 	}
+	mel := time.Since(start).Seconds()
 	rc := s.decode()
 	if err := ctx.Err(); err != nil {
 		return decode.Output{}, err
@@ -91,6 +95,8 @@ func (s *state) Run(ctx context.Context, w decode.Window) (decode.Output, error)
 		return decode.Output{}, fmt.Errorf("run the model: whisper_full returned %d", rc)
 	}
 	out := s.output()
+	out.Steps = int(s.window.steps)
+	out.Seconds = models.Seconds{Mel: mel, Encode: float64(s.window.encode), Decode: float64(s.window.decode)}
 	if s.window.no_speech >= 0 {
 		out.NoSpeech = float64(s.window.no_speech)
 	}

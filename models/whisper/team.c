@@ -150,15 +150,27 @@ static member *behind(steno_team *t) {
 static void serve(steno_team *t, const member *first) {
 	columns_vector columns[COLUMNS];
 	size_t n = 0;
+	int served = 0;
+	bool here[t->size];
 	for (int i = 0; i < t->size; i++) {
 		member *m = &t->members[i];
+		here[i] = false;
 		if (m->status == WAITING && m->weights.data == first->weights.data && m->at == first->at && n + m->count <= COLUMNS) {
 			memcpy(columns + n, m->columns, m->count * sizeof columns[0]);
 			n += m->count;
 			m->status = READY;
+			here[i] = true;
+			served++;
 		}
 	}
+	const double start = steno_clock();
 	columns_multiply(first->weights, 0, first->rows, columns, n);
+	const double share = (steno_clock() - start) / served;
+	for (int i = 0; i < t->size; i++) {
+		if (here[i]) {
+			steno_charge(t->members[i].window, share);
+		}
+	}
 }
 
 void steno_team_run(steno_team *t) {
@@ -169,7 +181,9 @@ void steno_team_run(steno_team *t) {
 			if (m->status == READY) {
 				current = m;
 				steno_running = m->window;
+				steno_take_up(m->window);
 				swapcontext(&t->home, &m->self);
+				steno_lay_down(m->window);
 				current = NULL;
 				steno_running = NULL;
 			}

@@ -69,8 +69,8 @@ func TestJFKWordForWord(t *testing.T) {
 	if text(emitted) != text(res.Segments) {
 		t.Errorf("emitted %q, result %q: want the same", text(emitted), text(res.Segments))
 	}
-	if res.Stats.Passes != 1 {
-		t.Errorf("%d passes, want 1", res.Stats.Passes)
+	if res.Stats.Passes != 1 || res.Stats.Tokens < 20 {
+		t.Errorf("%d passes, %d tokens, want 1 and more than 20", res.Stats.Passes, res.Stats.Tokens)
 	}
 	if s := res.Segments[0]; s.AvgLogprob > 0 || s.AvgLogprob < -1 || s.CompressionRatio <= 0 || s.Start > 0.6 ||
 		s.NoSpeechProb <= 0 || s.NoSpeechProb > 0.1 {
@@ -159,8 +159,14 @@ func TestStatesRunInParallel(t *testing.T) {
 func TestWindowsSideBySide(t *testing.T) {
 	m := load(t, "base-q8_0", whisper.Options{States: 6, Cores: 2, Words: true})
 	pcm := jfk(t)
+	var mu sync.Mutex
+	var took models.Seconds
 	say := func(ctx context.Context, from, to int) (string, error) {
 		res, err := m.Transcribe(ctx, models.Request{PCM: pcm[from:to], Language: "en", Words: true, Threads: 1}, nil)
+		mu.Lock()
+		defer mu.Unlock()
+		took.Encode, took.Decode = took.Encode+res.Stats.Seconds.Encode, took.Decode+res.Stats.Seconds.Decode
+		res.Stats.Seconds = models.Seconds{}
 		return fmt.Sprintf("%+v", res), err
 	}
 	type span struct{ from, to int }
@@ -175,6 +181,8 @@ func TestWindowsSideBySide(t *testing.T) {
 		}
 		alone[sp] = said
 	}
+	took = models.Seconds{}
+	start := time.Now()
 	var wg sync.WaitGroup
 	for i := range 12 {
 		wg.Go(func() {
@@ -193,6 +201,10 @@ func TestWindowsSideBySide(t *testing.T) {
 		})
 	}
 	wg.Wait()
+	// Each second of a thread is some window's, whoever waits beside it.
+	if wall := time.Since(start).Seconds(); took.Encode <= 0 || took.Decode <= 0 || took.Encode+took.Decode > 2*wall {
+		t.Errorf("the windows took %+v, which two threads cannot do in %.2f s", took, wall)
+	}
 }
 
 func TestCancelEndsADecodeAndLeavesTheModelUsable(t *testing.T) {
