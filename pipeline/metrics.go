@@ -71,7 +71,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		m.chunks.WithLabelValues(source)
 	}
 	if reg != nil {
-		reg.MustRegister(m.stage, m.audio, m.realtime, m.chunks, m.chunkTime, m.inFlight, m.passes, m.engine, m.tokens, m.retries, m.starts)
+		reg.MustRegister(m.stage, m.audio, m.realtime, m.chunks, m.chunkTime, m.inFlight, m.passes, m.engine, m.tokens, m.retries,
+			m.starts)
 	}
 	return m
 }

@@ -17,6 +17,9 @@ func kernels() string { return whisper.Matrix() }
 // gathers tells whether a core decodes several windows faster side by side than one after the other.
 func gathers() bool { return whisper.Gathers() }
 
+// traceC lets profiles of this process see into C.
+func traceC() { whisper.Trace() }
+
 // loadBackend loads whisper.cpp into this process.
 func loadBackend(_ context.Context, r engine.LoadRequest) (engine.Backend, error) {
 	return whisper.Load(whisper.Options{

@@ -15,6 +15,8 @@ func kernels() string { return "" }
 
 func gathers() bool { return false }
 
+func traceC() {}
+
 // loadBackend says why this binary cannot transcribe.
 func loadBackend(context.Context, engine.LoadRequest) (engine.Backend, error) {
 	return nil, errors.New("this steno was built without cgo and has no engine: use it for the queue, or build it with `make build`")

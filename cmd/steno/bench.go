@@ -17,10 +17,10 @@ import (
 func (a *app) benchCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "bench", Short: "Measure accuracy and speed", Args: args(cobra.NoArgs),
-		Example: "  steno bench run --list\n  steno bench corpus speech/",
+		Example: "  steno bench run --list\n  steno bench corpus speech/\n  steno bench profile lecture.mp3",
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.benchRun(), a.benchCompare(), a.benchCheck(), a.benchCorpus(), a.benchAskServer())
+	cmd.AddCommand(a.benchRun(), a.benchCompare(), a.benchCheck(), a.benchCorpus(), a.benchProfile(), a.benchAskServer())
 	return cmd
 }
 

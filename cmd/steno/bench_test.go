@@ -6,7 +6,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -60,6 +62,47 @@ func TestBenchRun(t *testing.T) {
 		if text, err := os.ReadFile(filepath.Join(dir, name)); err != nil || !bytes.Contains(text, []byte("jfk.wav")) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// TestBenchProfile profiles a real run of the real binary, which has the names that go test leaves out, and wants to see a C function
+// that no engine can do without.
+func TestBenchProfile(t *testing.T) {
+	dir := t.TempDir()
+	profile := func(file string) (string, error) {
+		cmd := exec.CommandContext(t.Context(), binary.path(t), "bench", "profile", "-m", "tiny.en", "-l", "en", "--out", dir, file)
+		cmd.Env = append(os.Environ(), "STENO_MODELS="+filepath.Dir(testmedia.Model(t, "tiny.en-q8_0")))
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	out, err := profile(testmedia.Sample(t, "jfk.wav"))
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for _, want := range []string{
+		"11.0 s of audio in ", "encode ", " tokens.", "## CPU", "## Allocations", "## Blocking", "## Mutexes",
+		"| steno/models/whisper.(*state).decode",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("the output lacks %q", want)
+		}
+	}
+	if !regexp.MustCompile(`\| (matrix|columns|accel|gemm|ggml)\w*(\.c)? \|`).MatchString(out) {
+		t.Error("C has no names")
+	}
+	if strings.Contains(out, testmedia.JFK) {
+		t.Error("the transcript is among the profiles")
+	}
+	if t.Failed() {
+		t.Log(out)
+	}
+	for _, name := range []string{"cpu", "allocs", "block", "mutex"} {
+		if st, err := os.Stat(filepath.Join(dir, name+".pprof")); err != nil || st.Size() == 0 {
+			t.Errorf("profile %s: %v", name, err)
+		}
+	}
+	if out, err := profile(filepath.Join(dir, "absent.wav")); err == nil || !strings.Contains(out, "absent.wav") {
+		t.Errorf("a file that is not there: %v, %s", err, out)
 	}
 }
 
