@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # engine.sh builds whisper.cpp as static libraries into .build/engine/{include,lib} and writes .build/engine/env for go;
 # nothing is done where the pin, the options, the compiler and the CPU are as before.
-# engine.sh peer builds whisper-cli and whisper-server from the same tree, to compare with.
+# engine.sh peer builds whisper-cli, whisper-server and whisper-quantize from the same tree, to compare with.
 # shellcheck source=scripts/lib.sh
 source "$(dirname "$0")/lib.sh"
 
@@ -146,8 +146,9 @@ if [ ! -e "$build/samples/jfk.wav" ] || [ ! -e "$build/models/ggml-silero-v6.2.0
 fi
 
 if [ "${1-}" = peer ]; then
-    compile whisper-cli whisper-server || did_not_build "whisper-cli or whisper-server"
+    programs=(whisper-cli whisper-server whisper-quantize)
+    compile "${programs[@]}" || did_not_build "one of ${programs[*]}"
     mkdir -p "$engine/bin"
-    cp "$obj/bin/whisper-cli" "$obj/bin/whisper-server" "$engine/bin/"
-    say "whisper-cli and whisper-server are in .build/engine/bin"
+    cp "${programs[@]/#/$obj/bin/}" "$engine/bin/"
+    say "${programs[*]} are in .build/engine/bin"
 fi

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # models.sh puts the weights that run and tests need into .build/models: pulled where the usual host is within reach,
 # otherwise converted from CTranslate2 folders. Needs bin/steno; files that are there are left alone.
+# models.sh compared gets what scripts/peers.sh compares besides: f16 of tiny.en, and q5_1 made by whisper-quantize.
 # shellcheck source=scripts/lib.sh
 source "$(dirname "$0")/lib.sh"
 
@@ -22,8 +23,23 @@ want() {
     bin/steno models convert "$build/ct2/$model" --name "$model" --type "$type" --models "$models"
 }
 
+# quantised MODEL: its q5_1, which steno does not make itself.
+quantised() {
+    local file=$models/ggml-$1-q5_1.bin
+    [ ! -s "$file" ] || return 0
+    say "making $1-q5_1"
+    "$build/engine/bin/whisper-quantize" "$models/ggml-$1.bin" "$file.part" q5_1 >/dev/null 2>&1 ||
+        die "whisper-quantize could not make $1-q5_1: run scripts/engine.sh peer"
+    mv "$file.part" "$file"
+}
+
 only_one models
 mkdir -p "$models"
 want base f16 base
 want base q8_0 base-q8_0
 want tiny.en q8_0 tiny.en-q8_0
+if [ "${1-}" = compared ]; then
+    want tiny.en f16 tiny.en
+    quantised base
+    quantised tiny.en
+fi

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # peers.sh makes .build/peers, what `steno bench run` measures beside steno: bin/ with whisper-cli and whisper-server from the
 # engine's own pinned source, and python/, an environment of its own with faster-whisper as peers.txt pins it. What is there is
-# left alone.
+# left alone. Weights that only comparisons need come into .build/models: f16 of tiny.en, and q5_1.
 # peers.sh --with-torch adds openai-whisper, by version and not by hash: its torch is another for each platform, and hundreds of
 # megabytes. Its weights are looked for at .build/peers/openai/MODEL.pt. Without it the reports name it as absent.
 # shellcheck source=scripts/lib.sh
@@ -43,6 +43,7 @@ for program in whisper-cli whisper-server; do
 done
 sed -n 's/^version=//p' scripts/engine.sh >"$peers/bin/version"
 scripts/weights-fallback.sh
+scripts/models.sh compared
 install_python
 if [ "${1-}" = --with-torch ]; then
     install_torch

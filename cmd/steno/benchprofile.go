@@ -21,7 +21,7 @@ import (
 // profiles are what a profiled run writes, beside that of the CPU.
 var profiles = []struct{ name, title, value, about string }{
 	{"allocs", "Allocations", "alloc_space", "Memory of Go that was allocated, freed or not; C's is not in it."},
-	{"block", "Blocking", "delay", "Time in which goroutines waited for channels, locks and each other, those with nothing to do included."},
+	{"block", "Blocking", "delay", "Time in which goroutines waited for channels, locks and each other, the idle ones too."},
 	{"mutex", "Mutexes", "delay", "Time in which goroutines waited for a lock that the function held."},
 }
 
