@@ -93,6 +93,21 @@ func (k Kit) steno(name, model, weights string, flags ...string) Contender {
 	return c
 }
 
+// onCores is c with no more than the first n cores.
+func (k Kit) onCores(c Contender, n int) Contender {
+	if n > k.Threads {
+		c.Absent = fmt.Sprintf("this machine has fewer cores than %d", n)
+	}
+	whole := c.command
+	c.command = func(t task) Command {
+		r := whole(t)
+		r.Args = append([]string{"-c", fmt.Sprintf("0-%d", n-1), r.Path}, r.Args...)
+		r.Path = "taskset"
+		return r
+	}
+	return c
+}
+
 // readSteno reads the objects that steno transcribe prints with --json, one per file beside those of single segments.
 func readSteno(stdout []byte, _ task) ([]Output, error) {
 	var all []Output

@@ -35,6 +35,9 @@ func Scenarios() []Scenario {
 		{"variants", "What do the peers' other settings give?", Long, false, variants},
 		{"warm", "What does a file cost once the model is loaded?", Short, false, warm},
 		{"parallel", "What does transcribing several files and windows at once gain?", Many, false, parallel},
+		{"cores", "What does another core gain?", Long, false, cores},
+		{"files", "What do several files at once take?", Long, false, filesAtOnce},
+		{"length", "How do time and memory grow with the length of a file?", Long, false, alone},
 		{"plan", "What do the choices of the plan cost and gain?", Long, false, plan},
 		{"chunks", "How long should a chunk be?", Long, false, chunks},
 		{"states", "How many decode states, with how many threads each?", Long, false, states},
@@ -99,6 +102,39 @@ func parallel(k Kit, model string) []Contender {
 		k.steno("steno, one window after the other, all threads", model, "q8_0", "--jobs", "1", "--states", "1",
 			"--threads", strconv.Itoa(k.Threads)),
 	}
+}
+
+// cores gives steno and the fastest peer a part of the machine.
+func cores(k Kit, model string) []Contender {
+	var all []Contender
+	for n := 1; n <= max(4, k.Threads); n *= 2 {
+		few := k
+		few.Threads = n
+		for _, c := range []Contender{
+			few.steno("steno", model, "q8_0", live), few.fasterWhisper("faster-whisper int8, batched", model, "int8", 1, 8),
+		} {
+			c = k.onCores(c, n)
+			c.Name += fmt.Sprintf(", cores: %d", n)
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
+func filesAtOnce(k Kit, model string) []Contender {
+	var all []Contender
+	for n := 1; n <= 16; n *= 2 {
+		c := k.steno(fmt.Sprintf("steno, files at once: %d", n), model, "q8_0", "--jobs", strconv.Itoa(n), live)
+		if n > 1 {
+			c.Copies, c.Single = n, all[0].Name
+		}
+		all = append(all, c)
+	}
+	return all
+}
+
+func alone(k Kit, model string) []Contender {
+	return []Contender{k.steno("steno", model, "q8_0", live)}
 }
 
 func plan(k Kit, model string) []Contender {

@@ -84,6 +84,41 @@ func scenarios(t *testing.T, names ...string) []bench.Scenario {
 	return all
 }
 
+// TestScaling looks at how contenders are given less of the machine, and more files.
+func TestScaling(t *testing.T) {
+	t.Parallel()
+	k, calls := kit(t)
+	report, err := bench.RunSuite(t.Context(), bench.SuiteOptions{
+		Kit: k, Scenarios: scenarios(t, "cores", "files", "length"), Models: []string{"base"}, Rounds: 1, Seed: 7, Language: "en", Quiet: 2,
+		Long: []bench.Media{recording(t)},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	byName := map[string]bench.Entry{}
+	for _, c := range report.Cases {
+		for _, e := range c.Entries {
+			byName[c.Scenario+": "+e.Name] = e
+		}
+	}
+	one, four := byName["cores: steno, cores: 1"], byName["cores: steno, cores: 4"]
+	if len(one.Runs) != 1 || !slices.Equal(one.Command[:4], []string{"taskset", "-c", "0-0", "steno"}) {
+		t.Errorf("on one core: %d runs of %q; %s", len(one.Runs), one.Command, one.Failure)
+	}
+	if four.Absent != "this machine has fewer cores than 4" {
+		t.Errorf("four cores of two: absent %q", four.Absent)
+	}
+	if e := byName["files: steno, files at once: 16"]; len(e.Runs) != 1 || len(e.WarmUp.Texts) != 16 || e.Quiet.Warm.N != 1 {
+		t.Errorf("16 files: %+v; %s", e.Quiet, e.Failure)
+	}
+	if e := byName["length: steno"]; len(e.Runs) != 1 {
+		t.Errorf("one file: %s", e.Failure)
+	}
+	if text, err := os.ReadFile(calls); err != nil || !strings.Contains(string(text), "--jobs 16") {
+		t.Errorf("calls: %v\n%s", err, text)
+	}
+}
+
 func TestRunSuite(t *testing.T) {
 	t.Parallel()
 	k, calls := kit(t)

@@ -76,8 +76,8 @@ func (a *app) machine(scratch string) (*machine, error) {
 
 // engineEnv bounds how long the threads of one decode spin at their barriers before they sleep: 300 rounds, 15 µs, about what it
 // takes to sleep and wake up. By default OpenMP spins for ever while there are as many cores as threads, and on a machine whose
-// cores are shared the thread that all wait for gets no core. 11 s of speech on 2 threads beside 2 busy loops: 1.3 to 1.9 s with 300
-// rounds, 1.5 to 5.1 s with 20,000, 20 s with 200,000; alone 0.8 s with each.
+// cores are shared the thread that all wait for gets no core. 11 s of speech on 2 threads beside 2 busy loops took 1.3 to 1.9 s
+// with 300 rounds, 1.5 to 5.1 s with 20,000 and 20 s with 200,000; alone 0.8 s with each.
 func engineEnv(env []string) []string {
 	for _, kv := range env {
 		if strings.HasPrefix(kv, "GOMP_SPINCOUNT=") || strings.HasPrefix(kv, "OMP_WAIT_POLICY=") {
