@@ -50,8 +50,10 @@ bench: build models samples peers ## measure steno beside its peers (AUDIO=long 
 
 bench-quick: build models samples ## compare this build with BASE (main) in paired rounds; fails on a regression
 	@rm -rf .build/base && mkdir -p .build/base && git archive $(BASE) | tar -x -C .build/base
-	@$(CGO) && cd .build/base && go build -o ../base-steno ./cmd/steno
-	@bin/steno bench compare --models .build/models --old .build/base-steno --new bin/steno --rounds 25 \
+	@if cmp -s scripts/engine.sh .build/base/scripts/engine.sh; then \
+		$(CGO); cd .build/base && go build -o ../base-steno ./cmd/steno; \
+	else $(MAKE) -C .build/base build && mv .build/base/bin/steno .build/base-steno; fi
+	@bin/steno bench compare --models .build/models --old .build/base-steno --new bin/steno --rounds 20 \
 		$$([ ! -s .build/samples/sense.wav ] || echo --audio .build/samples/sense.wav) --out .build/bench-quick
 
 bench-history: ## measure pages of a history of a million tasks, on SQLite and PostgreSQL
