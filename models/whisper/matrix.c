@@ -23,7 +23,7 @@ enum {
 	DEPTH = 256,
 };
 
-bool matrix_supported(void) {
+static bool avx512_supported(void) {
 	return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
 	       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bf16");
 }
@@ -122,15 +122,9 @@ static MATRIX_CODE void vectors_panel(float *dst, size_t ldc, const uint32_t *a,
 	}
 }
 
-static atomic_bool use_tiles;
-
-void matrix_use_tiles(bool on) { atomic_store(&use_tiles, on); }
-
-bool matrix_tiles_used(void) { return atomic_load(&use_tiles); }
-
 // whole multiplies a whole panel, with room for all of its columns in each row of dst.
 static void whole(float *dst, size_t ldc, const uint32_t *rows, size_t lda, size_t row_count, const uint32_t *panel, size_t pairs) {
-	if (matrix_tiles_used()) {
+	if (matrix_used() == KERNELS_AMX) {
 		tiles_panel(dst, ldc, rows, lda, row_count, panel, pairs);
 	} else {
 		vectors_panel(dst, ldc, rows, lda, row_count, panel, pairs);
@@ -293,9 +287,7 @@ MATRIX_CODE void matrix_pick_half(uint16_t *dst, const float *src, const int32_t
 
 #else
 
-bool matrix_supported(void) { return false; }
-void matrix_use_tiles(bool on) {}
-bool matrix_tiles_used(void) { return false; }
+static bool avx512_supported(void) { return false; }
 void matrix_narrow(uint32_t *dst, const float *src, size_t n) {}
 void matrix_narrow_half(uint32_t *dst, const uint16_t *src, size_t n) {}
 void matrix_pack(uint32_t *panel, const uint32_t *columns, size_t count, size_t pairs) {}
@@ -313,3 +305,29 @@ void matrix_to_half(uint16_t *dst, const char *src, size_t step, size_t n) {}
 void matrix_pick_half(uint16_t *dst, const float *src, const int32_t *at, size_t n) {}
 
 #endif
+
+static bool supported(kernels k) {
+	switch (k) {
+	case KERNELS_NONE:
+		return true;
+	case KERNELS_AVX512:
+		return avx512_supported();
+	case KERNELS_AMX:
+		return avx512_supported() && matrix_tiles_supported();
+	default:
+		return false;
+	}
+}
+
+kernels matrix_best(kernels most) {
+	while (!supported(most)) {
+		most--;
+	}
+	return most;
+}
+
+static _Atomic kernels used;
+
+void matrix_use(kernels k) { atomic_store(&used, k); }
+
+kernels matrix_used(void) { return atomic_load_explicit(&used, memory_order_relaxed); }

@@ -5,6 +5,8 @@
 // at once. Results do not depend on the number of threads: it divides rows and columns, never a sum.
 #pragma once
 
+#include "kernels.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -16,17 +18,14 @@ enum {
 	MATRIX_DEPTH = 16,
 };
 
-// matrix_supported tells whether this CPU has the instructions. Nothing else here may be called where it does not.
-bool matrix_supported(void);
+// matrix_best is the best set of kernels that this CPU and this system allow, at most `most`.
+kernels matrix_best(kernels most);
 
-// matrix_tiles_supported tells whether this CPU has AMX-BF16 besides, and the system lets this process use it.
-bool matrix_tiles_supported(void);
+// matrix_use chooses the set, at first none: nothing that follows may be called before one has been chosen that matrix_best allows.
+void matrix_use(kernels k);
 
-// matrix_use_tiles chooses what matrix_multiply runs on; by default it is vectors.
-void matrix_use_tiles(bool on);
-
-// matrix_tiles_used tells what was chosen.
-bool matrix_tiles_used(void);
+// matrix_used tells which was chosen.
+kernels matrix_used(void);
 
 // matrix_pairs is the number of 32-bit words that hold n bfloat16 values two by two, padded with zeros to whole tiles.
 static inline size_t matrix_pairs(size_t n) { return (n + 2 * MATRIX_DEPTH - 1) / (2 * MATRIX_DEPTH) * MATRIX_DEPTH; }
