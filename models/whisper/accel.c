@@ -76,7 +76,7 @@ static const char *device_name(ggml_backend_dev_t dev) {
 
 static const char *device_description(ggml_backend_dev_t dev) {
 	(void)dev;
-	return "matrix products in bfloat16";
+	return "matrix products and what lies between them";
 }
 
 static void device_memory(ggml_backend_dev_t dev, size_t *free, size_t *total) {

@@ -196,9 +196,9 @@ static bool supported(kernels k) {
 	case KERNELS_NONE:
 		return true;
 	case KERNELS_AVX2:
-		return columns_avx2_supported();
+		return kernels_avx2();
 	case KERNELS_AVXVNNI:
-		return columns_avxvnni_supported();
+		return kernels_avxvnni();
 	case KERNELS_AVX512:
 		return avx512_supported();
 	case KERNELS_AMX:

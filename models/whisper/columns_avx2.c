@@ -4,7 +4,6 @@
 
 #if defined(__x86_64__) && defined(__GNUC__)
 
-#include <cpuid.h>
 #include <immintrin.h>
 #include <string.h>
 
@@ -18,26 +17,13 @@ enum {
 	SUMS = 8,         // rows by columns whose sums stay in registers: half of them
 };
 
-bool columns_avx2_supported(void) {
-	unsigned a, b, c, d; // compilers know the name of F16C only since late
-	return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C) != 0;
-}
-
 // MULTIPLY_BYTES adds the products of 32 bytes without a sign and 32 with one to 8 sums, by fours. It is written so since compilers
 // give AVX-VNNI only to functions that have it throughout.
-#if defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11
+#if KERNELS_KNOW_AVXVNNI
 #define MULTIPLY_BYTES(sums, unsigned_bytes, signed_bytes) \
 	__asm__("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sums) : "x"(unsigned_bytes), "xm"(signed_bytes))
-
-bool columns_avxvnni_supported(void) {
-	enum { AVX_VNNI = 1 << 4 };
-	unsigned a, b, c, d;
-	return columns_avx2_supported() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & AVX_VNNI) != 0;
-}
 #else
 #define MULTIPLY_BYTES(sums, unsigned_bytes, signed_bytes) (void)(signed_bytes)
-
-bool columns_avxvnni_supported(void) { return false; }
 #endif
 
 // block is 32 values of a column as the products of q8_0 take them.
@@ -234,8 +220,6 @@ COLUMNS_CODE void columns_avx2(columns_weights w, size_t from, size_t to, const 
 
 #else
 
-bool columns_avx2_supported(void) { return false; }
-bool columns_avxvnni_supported(void) { return false; }
 void columns_avx2(columns_weights w, size_t from, size_t to, const columns_vector *columns, size_t n, bool vnni) {}
 
 #endif

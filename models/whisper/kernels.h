@@ -11,3 +11,16 @@ typedef enum {
 	KERNELS_AVX512,  // AVX-512, with VNNI or with BF16
 	KERNELS_AMX,     // tiles besides: Intel since Sapphire Rapids
 } kernels;
+
+// kernels_avx2 tells whether this CPU and this system have what KERNELS_AVX2 needs.
+bool kernels_avx2(void);
+
+// kernels_avxvnni does the same for KERNELS_AVXVNNI, and for the compiler besides.
+bool kernels_avxvnni(void);
+
+// KERNELS_KNOW_AVXVNNI tells whether this compiler's assembler knows AVX-VNNI.
+#if defined(__x86_64__) && (defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11)
+#define KERNELS_KNOW_AVXVNNI 1
+#else
+#define KERNELS_KNOW_AVXVNNI 0
+#endif
