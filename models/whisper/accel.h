@@ -4,8 +4,8 @@
 
 #include <stdbool.h>
 
-// steno_accel_register makes the backend known to ggml, once, where the CPU has kernels for it. It must come before the first decode
-// state is made. Graphs that start afterwards use it while matrix_use has chosen one.
+// steno_accel_register makes the backend known to ggml, once, where the CPU has kernels for it. It must come before the first
+// decode state is made. Graphs that start afterwards use it while matrix_use has chosen one.
 void steno_accel_register(void);
 
 // steno_accel_enabled tells whether graphs use the backend.

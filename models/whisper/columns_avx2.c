@@ -17,8 +17,8 @@ enum {
 	SUMS = 8,         // rows by columns whose sums stay in registers: half of them
 };
 
-// MULTIPLY_BYTES adds the products of 32 bytes without a sign and 32 with one to 8 sums, by fours. It is written so since compilers
-// give AVX-VNNI only to functions that have it throughout.
+// MULTIPLY_BYTES adds the products of 32 bytes without a sign and 32 with one to 8 sums, by fours. It is written so since
+// compilers give AVX-VNNI only to functions that have it throughout.
 #if KERNELS_KNOW_AVXVNNI
 #define MULTIPLY_BYTES(sums, unsigned_bytes, signed_bytes) \
 	__asm__("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sums) : "x"(unsigned_bytes), "xm"(signed_bytes))
@@ -86,8 +86,8 @@ COLUMNS_INLINE void put(const int rows, const int n, const __m256 *sums, size_t 
 	}
 }
 
-// dot is the products of a block of weights and one of a column, in 8 sums. Without VNNI the signs of the weights go to the column:
-// pairs of |w|*x are at most 2*127*127, which 16 bits hold.
+// dot is the products of a block of weights and one of a column, in 8 sums. Without VNNI the signs of the weights go to the
+// column: pairs of |w|*x are at most 2*128*127, which 16 bits hold.
 COLUMNS_INLINE __m256i dot(const bool vnni, __m256i weights, __m256i unsigned_weights, const block *x) {
 	const __m256i q = _mm256_load_si256((const __m256i *)x->q);
 	if (vnni) {

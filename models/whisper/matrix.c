@@ -48,7 +48,8 @@ static const matrix_code *code(void) { return matrix_used() >= KERNELS_AVX512 ? 
 size_t matrix_words(size_t n) { return words_for(n, code()->per_word); }
 
 // whole multiplies a whole panel, with room for all of its columns in each row of dst.
-static void whole(float *dst, size_t ldc, const uint32_t *rows, size_t lda, size_t row_count, const uint32_t *panel, size_t words) {
+static void whole(float *dst, size_t ldc, const uint32_t *rows, size_t lda, size_t row_count, const uint32_t *panel,
+                  size_t words) {
 	if (matrix_used() == KERNELS_AMX) {
 		tiles_panel(dst, ldc, rows, lda, row_count, panel, words);
 	} else {
@@ -77,7 +78,9 @@ void matrix_narrow(uint32_t *dst, const float *src, size_t n) { code()->narrow(d
 
 void matrix_narrow_half(uint32_t *dst, const uint16_t *src, size_t n) { code()->narrow_half(dst, src, n); }
 
-void matrix_pack(uint32_t *panel, const uint32_t *columns, size_t count, size_t words) { code()->pack(panel, columns, count, words); }
+void matrix_pack(uint32_t *panel, const uint32_t *columns, size_t count, size_t words) {
+	code()->pack(panel, columns, count, words);
+}
 
 float matrix_softmax(uint32_t *dst, const float *row, size_t n, float scale) { return code()->softmax(dst, row, n, scale); }
 

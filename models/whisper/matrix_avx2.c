@@ -153,7 +153,8 @@ static MATRIX_CODE __attribute__((noinline)) void tile1(float *dst, size_t ldc, 
 	tile(1, dst, ldc, a, lda, strip, depth, more);
 }
 
-static void multiply(float *dst, size_t ldc, const uint32_t *rows, size_t lda, size_t row_count, const uint32_t *panel, size_t words) {
+static void multiply(float *dst, size_t ldc, const uint32_t *rows, size_t lda, size_t row_count, const uint32_t *panel,
+                     size_t words) {
 	for (size_t k = 0; k < words; k += DEPTH) {
 		const size_t depth = words - k < DEPTH ? words - k : DEPTH;
 		const float *a = (const float *)rows + k;
@@ -170,8 +171,8 @@ static void multiply(float *dst, size_t ldc, const uint32_t *rows, size_t lda, s
 	}
 }
 
-// exp8 is e^x for x of at most 88 within 2 units in the last place, and e^-87 for less than -87: 2^n times the Taylor series of the
-// rest, which lies within half a bit of zero.
+// exp8 is e^x for x of at most 88 within 2 units in the last place, and e^-87 for less than -87: 2^n times the Taylor series of
+// the rest, which lies within half a bit of zero.
 MATRIX_INLINE __m256 exp8(__m256 x) {
 	x = _mm256_max_ps(x, _mm256_set1_ps(-87));
 	const __m256 n = _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504f)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);

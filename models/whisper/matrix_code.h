@@ -10,7 +10,8 @@ typedef struct {
 	void (*narrow_half)(uint32_t *dst, const uint16_t *src, size_t n);
 	void (*pack)(uint32_t *panel, const uint32_t *columns, size_t count, size_t words);
 	// multiply is for whole panels.
-	void (*multiply)(float *dst, size_t ldc, const uint32_t *rows, size_t lda, size_t row_count, const uint32_t *panel, size_t words);
+	void (*multiply)(float *dst, size_t ldc, const uint32_t *rows, size_t lda, size_t row_count, const uint32_t *panel,
+	                 size_t words);
 	float (*softmax)(uint32_t *dst, const float *row, size_t n, float scale);
 	void (*gelu)(float *dst, const float *src, size_t n);
 	void (*scale)(float *x, size_t n, float by);
