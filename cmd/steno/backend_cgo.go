@@ -11,8 +11,8 @@ import (
 
 const hasEngine = true
 
-// kernels names what large matrix products run on.
-func kernels() string { return whisper.Matrix() }
+// kernels names what large matrix products run on, and what those of few columns.
+func kernels() (matrices, few string) { return whisper.Kernels() }
 
 // gathers tells whether a core decodes several windows faster side by side than one after the other.
 func gathers() bool { return whisper.Gathers() }

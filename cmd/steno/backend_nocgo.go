@@ -11,7 +11,7 @@ import (
 
 const hasEngine = false
 
-func kernels() string { return "" }
+func kernels() (matrices, few string) { return "", "" }
 
 func gathers() bool { return false }
 

@@ -81,7 +81,8 @@ func (a *app) examine(ctx context.Context) []finding {
 	if !hasEngine {
 		err = fmt.Errorf("this binary has no engine: build it with `make build`")
 	}
-	add("engine", "whisper.cpp is built in; matrix kernels: "+kernels(), err)
+	matrices, few := kernels()
+	add("engine", fmt.Sprintf("whisper.cpp is built in; matrix kernels: %s, for few columns: %s", matrices, few), err)
 	for _, d := range (gpu.Host{}).Devices() {
 		add("device", fmt.Sprintf("%s: %s, %s free of %s", d.ID, d.Name, size(d.Free), size(d.Total)), nil)
 	}

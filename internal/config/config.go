@@ -42,7 +42,7 @@ type Config struct {
 	States         int    // decode states per model; 0 means one per core within the quota
 	ChunksInFlight int    // chunks of one job in memory; 0 means as many as states
 	Threads        int    // most threads for a chunk of an incomplete last round; 0 means the cores within the quota, at most 4
-	Kernels        string // auto, or ggml for the library's own matrix products
+	Kernels        string // auto, avx512, avxvnni, avx2, or ggml for the library's own matrix products
 	InProcess      bool   // load models into this process instead of a child
 
 	PoolModels int           // models in memory, at least 1

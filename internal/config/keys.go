@@ -75,7 +75,7 @@ var fields = []field{
 		func(c *Config) any { return &c.ChunksInFlight }},
 	{Key{"threads", "most threads for a chunk where cores outnumber chunks; 0 means the cores, at most 4", "0", false}, "",
 		func(c *Config) any { return &c.Threads }},
-	{Key{"kernels", "matrix products: auto for the best of the CPU, avx512 for no AMX, ggml for the library's", "auto", false}, "",
+	{Key{"kernels", "matrix products: auto for the CPU's best, or at most avx512, avxvnni, avx2; or ggml's", "auto", false}, "",
 		func(c *Config) any { return &c.Kernels }},
 	{Key{"in_process", "load models into this process instead of a child", "false", false}, "",
 		func(c *Config) any { return &c.InProcess }},

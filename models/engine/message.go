@@ -28,7 +28,8 @@ type LoadRequest struct {
 	Cores int `json:"cores,omitempty"`
 	// Words loads the variant with DTW word times, which excludes flash attention.
 	Words bool `json:"words,omitempty"`
-	// Kernels bounds what matrix products run on: "auto" or "" for the best, "avx512" for no tiles, "ggml" for the library's own.
+	// Kernels bounds what matrix products run on: "auto" or "" for the best, "avx512" for no tiles, "avxvnni" for vectors of
+	// 256 bits, "avx2" for those without AVX-VNNI, "ggml" for the library's own.
 	Kernels string `json:"kernels,omitempty"`
 }
 

@@ -11,11 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static atomic_bool registered, disabled;
+static atomic_bool registered;
 
-void steno_accel_enable(bool on) { atomic_store(&disabled, !on); }
-
-bool steno_accel_enabled(void) { return atomic_load(&registered) && !atomic_load(&disabled); }
+bool steno_accel_enabled(void) { return atomic_load(&registered) && matrix_used() != KERNELS_NONE; }
 
 static bool supports_op(ggml_backend_dev_t dev, const struct ggml_tensor *op) {
 	(void)dev;
@@ -78,7 +76,7 @@ static const char *device_name(ggml_backend_dev_t dev) {
 
 static const char *device_description(ggml_backend_dev_t dev) {
 	(void)dev;
-	return "matrix products in bfloat16";
+	return "matrix products and what lies between them";
 }
 
 static void device_memory(ggml_backend_dev_t dev, size_t *free, size_t *total) {
@@ -141,7 +139,7 @@ static void *reg_proc_address(ggml_backend_reg_t reg, const char *name) {
 	return strcmp(name, "ggml_backend_set_n_threads") == 0 ? (void *)set_threads : NULL;
 }
 
-bool steno_accel_register(void) {
+void steno_accel_register(void) {
 	static struct ggml_backend_reg reg = {
 		.api_version = GGML_BACKEND_API_VERSION,
 		.iface = {
@@ -151,8 +149,7 @@ bool steno_accel_register(void) {
 			.get_proc_address = reg_proc_address,
 		},
 	};
-	if (matrix_supported() && !atomic_exchange(&registered, true)) {
+	if (matrix_best(KERNELS_AMX) != KERNELS_NONE && !atomic_exchange(&registered, true)) {
 		ggml_backend_register(&reg);
 	}
-	return atomic_load(&registered);
 }

@@ -4,13 +4,9 @@
 
 #include <stdbool.h>
 
-// steno_accel_register makes the backend known to ggml, once, where the CPU has the instructions. It must come before the first
-// decode state is made, and says whether the backend is there.
-bool steno_accel_register(void);
-
-// steno_accel_enable lets graphs use the backend (the default) or leaves all to ggml. It may be called at any time and counts
-// for graphs that start afterwards.
-void steno_accel_enable(bool on);
+// steno_accel_register makes the backend known to ggml, once, where the CPU has kernels for it. It must come before the first
+// decode state is made. Graphs that start afterwards use it while matrix_use has chosen one.
+void steno_accel_register(void);
 
 // steno_accel_enabled tells whether graphs use the backend.
 bool steno_accel_enabled(void);
@@ -26,8 +22,9 @@ typedef struct {
 } steno_shape;
 
 // steno_accel_check computes a shape from fixed random numbers with this backend and with ggml's, and returns the length of the
-// difference over that of the result; bfloat16 keeps 8 bits, so 0.01 is plenty. -1 if the backend is not there.
+// difference over that of the result; bfloat16 keeps 8 bits, so 0.01 is plenty. -1 if graphs do not use the backend.
 double steno_accel_check(steno_shape s);
 
-// steno_gemm_check compares a product (heads of it, by threads) with and without gemm.h in the same way.
+// steno_gemm_check compares a product (heads of it, by threads) with and without gemm.h in the same way. No window may be decoded
+// meanwhile.
 double steno_gemm_check(steno_shape s);

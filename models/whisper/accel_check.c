@@ -1,6 +1,7 @@
 //go:build cgo
 
 #include "accel.h"
+#include "columns.h"
 #include "gemm.h"
 
 #include <ggml-backend.h>
@@ -95,7 +96,7 @@ static size_t memory_for(steno_shape s) {
 
 double steno_accel_check(steno_shape s) {
 	ggml_backend_dev_t dev = ggml_backend_dev_by_name("steno");
-	if (dev == NULL) {
+	if (dev == NULL || !steno_accel_enabled()) {
 		return -1;
 	}
 	ggml_backend_t ours = ggml_backend_dev_init(dev, NULL), cpu = ggml_backend_cpu_init();
@@ -115,8 +116,8 @@ double steno_accel_check(steno_shape s) {
 }
 
 double steno_gemm_check(steno_shape s) {
-	const bool before = steno_gemm_enabled();
-	if (!steno_gemm_enable(true)) {
+	const kernels before = columns_used();
+	if (!steno_gemm_enabled()) {
 		return -1;
 	}
 	ggml_backend_t cpu = ggml_backend_cpu_init();
@@ -125,11 +126,11 @@ double steno_gemm_check(steno_shape s) {
 	if (cpu != NULL && ctx != NULL) {
 		ggml_backend_cpu_set_n_threads(cpu, s.threads);
 		struct ggml_tensor *got = compute(ctx, cpu, s);
-		steno_gemm_enable(false);
+		columns_use(KERNELS_NONE);
 		struct ggml_tensor *want = compute(ctx, cpu, s);
 		result = got == NULL || want == NULL ? INFINITY : distance(got, want);
 	}
-	steno_gemm_enable(before);
+	columns_use(before);
 	ggml_free(ctx);
 	ggml_backend_free(cpu);
 	return result;

@@ -69,7 +69,7 @@ static source plane(const struct ggml_tensor *t, int64_t i2, int64_t i3) {
 	return (source){(const char *)t->data + i2 * t->nb[2] + i3 * t->nb[3], t->nb[1], t->ne[0], t->ne[1], t->type};
 }
 
-// narrow writes row i of s as bfloat16. scratch holds s.n floats.
+// narrow writes row i of s as words. scratch holds s.n floats.
 static void narrow(uint32_t *dst, source s, size_t i, float *scratch) {
 	const void *row = s.data + i * s.stride;
 	switch (s.type) {
@@ -92,16 +92,16 @@ static size_t columns_in(size_t n, size_t p) {
 }
 
 // pack_scratch is the words that pack needs.
-static size_t pack_scratch(size_t n) { return line(n) + line(MATRIX_PANEL * matrix_pairs(n)); }
+static size_t pack_scratch(size_t n) { return line(n) + line(MATRIX_PANEL * matrix_words(n)); }
 
 // pack packs panel p of the rows of s, which are the columns of the product.
 static void pack(uint32_t *panel, source s, size_t p, uint32_t *scratch) {
-	const size_t pairs = matrix_pairs(s.n), count = columns_in(s.rows, p);
+	const size_t words = matrix_words(s.n), count = columns_in(s.rows, p);
 	uint32_t *columns = scratch + line(s.n);
 	for (size_t i = 0; i < count; i++) {
-		narrow(columns + i * pairs, s, p * MATRIX_PANEL + i, (float *)scratch);
+		narrow(columns + i * words, s, p * MATRIX_PANEL + i, (float *)scratch);
 	}
-	matrix_pack(panel, columns, count, pairs);
+	matrix_pack(panel, columns, count, words);
 }
 
 static size_t least(size_t a, size_t b) { return a < b ? a : b; }
@@ -132,17 +132,17 @@ static void finish_block(finish f, float *dst, size_t ldc, float *sums, size_t r
 
 // multiply is dst = b·aᵀ for one plane, what ggml calls mul_mat(a, b), and what follows it.
 static void multiply(accel *x, float *dst, size_t ldc, source a, source b, finish f) {
-	const size_t pairs = matrix_pairs(a.n), panels = matrix_panels(a.rows), blocks = (b.rows + BLOCK - 1) / BLOCK;
+	const size_t words = matrix_words(a.n), panels = matrix_panels(a.rows), blocks = (b.rows + BLOCK - 1) / BLOCK;
 	const size_t packing = pack_scratch(a.n), each = packing > BLOCK * MATRIX_PANEL ? packing : BLOCK * MATRIX_PANEL;
-	const size_t panel = MATRIX_PANEL * pairs;
-	uint32_t *rows = room(x, line(b.rows * pairs) + panels * panel + x->threads * each);
-	uint32_t *packed = rows + line(b.rows * pairs), *scratch = packed + panels * panel;
+	const size_t panel = MATRIX_PANEL * words;
+	uint32_t *rows = room(x, line(b.rows * words) + panels * panel + x->threads * each);
+	uint32_t *packed = rows + line(b.rows * words), *scratch = packed + panels * panel;
 #pragma omp parallel num_threads(x->threads) if (x->threads > 1)
 	{
 		uint32_t *mine = scratch + (size_t)omp_get_thread_num() * each;
 #pragma omp for schedule(static) nowait
 		for (size_t i = 0; i < b.rows; i++) {
-			narrow(rows + i * pairs, b, i, (float *)mine);
+			narrow(rows + i * words, b, i, (float *)mine);
 		}
 #pragma omp for schedule(static)
 		for (size_t p = 0; p < panels; p++) {
@@ -152,12 +152,12 @@ static void multiply(accel *x, float *dst, size_t ldc, source a, source b, finis
 		for (size_t p = 0; p < panels; p++) {
 			for (size_t k = 0; k < blocks; k++) {
 				const size_t r = k * BLOCK, c = p * MATRIX_PANEL, count = least(b.rows - r, BLOCK), columns = columns_in(a.rows, p);
-				const uint32_t *from = rows + r * pairs;
+				const uint32_t *from = rows + r * words;
 				if (!finishes(f)) {
-					matrix_multiply(dst + r * ldc + c, ldc, from, pairs, count, packed + p * panel, columns, pairs);
+					matrix_multiply(dst + r * ldc + c, ldc, from, words, count, packed + p * panel, columns, words);
 					continue;
 				}
-				matrix_multiply((float *)mine, MATRIX_PANEL, from, pairs, count, packed + p * panel, MATRIX_PANEL, pairs);
+				matrix_multiply((float *)mine, MATRIX_PANEL, from, words, count, packed + p * panel, MATRIX_PANEL, words);
 				finish_block(f, dst, ldc, (float *)mine, r, c, count, columns);
 			}
 		}
@@ -178,9 +178,9 @@ void accel_mul_mat(accel *x, const struct ggml_tensor *product, const struct ggm
 // attend computes one head for rows [from, from+count) of q: softmax(scale·q·kᵀ)·v.
 static void attend(float *dst, size_t ldc, source q, size_t from, size_t count, const uint32_t *k, source ks, const uint32_t *v,
                    source vs, float scale, uint32_t *scratch) {
-	const size_t depth = matrix_pairs(q.n), length = matrix_pairs(ks.rows), width = matrix_panels(ks.rows) * MATRIX_PANEL;
+	const size_t depth = matrix_words(q.n), length = matrix_words(ks.rows), width = matrix_panels(ks.rows) * MATRIX_PANEL;
 	uint32_t *rows = scratch, *weights = rows + line(QUERIES * depth);
-	float *scores = (float *)(weights + QUERIES * width / 2), sum[QUERIES];
+	float *scores = (float *)(weights + QUERIES * length), sum[QUERIES];
 	for (size_t i = 0; i < count; i++) {
 		narrow(rows + i * depth, q, from + i, NULL);
 	}
@@ -188,10 +188,10 @@ static void attend(float *dst, size_t ldc, source q, size_t from, size_t count, 
 		matrix_multiply(scores + p * MATRIX_PANEL, width, rows, depth, count, k + p * MATRIX_PANEL * depth, MATRIX_PANEL, depth);
 	}
 	for (size_t i = 0; i < count; i++) {
-		sum[i] = matrix_softmax(weights + i * width / 2, scores + i * width, ks.rows, scale);
+		sum[i] = matrix_softmax(weights + i * length, scores + i * width, ks.rows, scale);
 	}
 	for (size_t p = 0; p < matrix_panels(vs.rows); p++) {
-		matrix_multiply(dst + from * ldc + p * MATRIX_PANEL, ldc, weights, width / 2, count, v + p * MATRIX_PANEL * length,
+		matrix_multiply(dst + from * ldc + p * MATRIX_PANEL, ldc, weights, length, count, v + p * MATRIX_PANEL * length,
 		                columns_in(vs.rows, p), length);
 	}
 	for (size_t i = 0; i < count; i++) {
@@ -208,10 +208,10 @@ static float scale_of(const struct ggml_tensor *softmax) {
 void accel_attention(accel *x, const struct ggml_tensor *kq, const struct ggml_tensor *softmax, const struct ggml_tensor *dst) {
 	const struct ggml_tensor *k = kq->src[0], *q = kq->src[1], *v = dst->src[0];
 	const size_t heads = dst->ne[2], blocks = (q->ne[1] + QUERIES - 1) / QUERIES;
-	const size_t k_words = matrix_panels(k->ne[1]) * MATRIX_PANEL * matrix_pairs(k->ne[0]);
-	const size_t v_words = matrix_panels(v->ne[1]) * MATRIX_PANEL * matrix_pairs(v->ne[0]);
+	const size_t k_words = matrix_panels(k->ne[1]) * MATRIX_PANEL * matrix_words(k->ne[0]);
+	const size_t v_words = matrix_panels(v->ne[1]) * MATRIX_PANEL * matrix_words(v->ne[0]);
 	const size_t width = matrix_panels(k->ne[1]) * MATRIX_PANEL;
-	const size_t work = line(QUERIES * matrix_pairs(q->ne[0])) + QUERIES * width / 2 + QUERIES * width;
+	const size_t work = line(QUERIES * matrix_words(q->ne[0])) + QUERIES * matrix_words(k->ne[1]) + QUERIES * width;
 	const size_t packing = pack_scratch(k->ne[0] > v->ne[0] ? k->ne[0] : v->ne[0]);
 	const size_t each = work > packing ? work : packing;
 	const float scale = scale_of(softmax);
@@ -225,10 +225,10 @@ void accel_attention(accel *x, const struct ggml_tensor *kq, const struct ggml_t
 			uint32_t *to = packed + h * (k_words + v_words);
 			const source ks = plane(k, h, 0), vs = plane(v, h, 0);
 			for (size_t p = 0; p < matrix_panels(ks.rows); p++) {
-				pack(to + p * MATRIX_PANEL * matrix_pairs(ks.n), ks, p, mine);
+				pack(to + p * MATRIX_PANEL * matrix_words(ks.n), ks, p, mine);
 			}
 			for (size_t p = 0; p < matrix_panels(vs.rows); p++) {
-				pack(to + k_words + p * MATRIX_PANEL * matrix_pairs(vs.n), vs, p, mine);
+				pack(to + k_words + p * MATRIX_PANEL * matrix_words(vs.n), vs, p, mine);
 			}
 		}
 #pragma omp for schedule(static) collapse(2)

@@ -1,12 +1,14 @@
 //go:build cgo
 
 #include "columns.h"
+#include "columns_avx2.h"
 #include "columns_tiles.h"
+
+#include <stdatomic.h>
 
 #if defined(__x86_64__) && defined(__GNUC__)
 
 #include <immintrin.h>
-#include <stdatomic.h>
 #include <string.h>
 
 #define COLUMNS_CODE __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma,f16c")))
@@ -20,7 +22,7 @@ enum {
 	SUMS = 16,        // rows by columns whose sums stay in registers
 };
 
-bool columns_supported(void) {
+static bool avx512_supported(void) {
 	return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
 	       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("fma");
 }
@@ -169,35 +171,68 @@ static range *const ranges[][COLUMNS_TOGETHER] = {
 	[COLUMNS_Q8] = {q8_1, q8_2, q8_3, q8_4, q8_5, q8_6, q8_7, q8_8},
 };
 
-static atomic_bool use_tiles;
-
-void columns_use_tiles(bool on) { atomic_store(&use_tiles, on); }
-
-COLUMNS_CODE void columns_multiply(columns_weights w, size_t from, size_t to, const columns_vector *columns, size_t count) {
-	if (w.type == COLUMNS_Q8 && atomic_load_explicit(&use_tiles, memory_order_relaxed)) {
-		for (size_t c = 0; c < count; c += COLUMNS_IN_TILES) {
-			columns_tiles(w, from, to, columns + c, count - c < COLUMNS_IN_TILES ? count - c : COLUMNS_IN_TILES);
+// on_avx512 is columns_multiply for up to COLUMNS_TOGETHER columns.
+static COLUMNS_CODE void on_avx512(columns_weights w, size_t from, size_t to, const columns_vector *columns, size_t n) {
+	const size_t per_column = w.type == COLUMNS_Q8 ? w.depth / STEP : 0;
+	step steps[n * per_column + 1];
+	for (size_t i = 0; i < n; i++) {
+		for (size_t k = 0; k < per_column; k++) {
+			quantise(steps + i * per_column + k, 0, columns[i].x + k * STEP);
+			quantise(steps + i * per_column + k, 1, columns[i].x + k * STEP + BLOCK);
 		}
-		return;
 	}
-	for (size_t c = 0; c < count; c += COLUMNS_TOGETHER) {
-		const size_t n = count - c < COLUMNS_TOGETHER ? count - c : COLUMNS_TOGETHER;
-		const size_t per_column = w.type == COLUMNS_Q8 ? w.depth / STEP : 0;
-		step steps[n * per_column + 1];
-		for (size_t i = 0; i < n; i++) {
-			for (size_t k = 0; k < per_column; k++) {
-				quantise(steps + i * per_column + k, 0, columns[c + i].x + k * STEP);
-				quantise(steps + i * per_column + k, 1, columns[c + i].x + k * STEP + BLOCK);
-			}
-		}
-		ranges[w.type][n - 1](w, from, to, steps, columns + c);
-	}
+	ranges[w.type][n - 1](w, from, to, steps, columns);
 }
 
 #else
 
-bool columns_supported(void) { return false; }
-void columns_use_tiles(bool on) {}
-void columns_multiply(columns_weights w, size_t from, size_t to, const columns_vector *columns, size_t count) {}
+static bool avx512_supported(void) { return false; }
+static void on_avx512(columns_weights w, size_t from, size_t to, const columns_vector *columns, size_t n) {}
 
 #endif
+
+static bool supported(kernels k) {
+	switch (k) {
+	case KERNELS_NONE:
+		return true;
+	case KERNELS_AVX2:
+		return kernels_avx2();
+	case KERNELS_AVXVNNI:
+		return kernels_avxvnni();
+	case KERNELS_AVX512:
+		return avx512_supported();
+	case KERNELS_AMX:
+		return avx512_supported() && columns_tiles_supported();
+	default:
+		return false;
+	}
+}
+
+kernels columns_best(kernels most) {
+	while (!supported(most)) {
+		most--;
+	}
+	return most;
+}
+
+static _Atomic kernels used;
+
+void columns_use(kernels k) { atomic_store(&used, k); }
+
+kernels columns_used(void) { return atomic_load_explicit(&used, memory_order_relaxed); }
+
+void columns_multiply(columns_weights w, size_t from, size_t to, const columns_vector *columns, size_t count) {
+	const kernels k = columns_used();
+	const bool tiles = k == KERNELS_AMX && w.type == COLUMNS_Q8;
+	const size_t together = tiles ? COLUMNS_IN_TILES : COLUMNS_TOGETHER;
+	for (size_t c = 0; c < count; c += together) {
+		const size_t n = count - c < together ? count - c : together;
+		if (tiles) {
+			columns_tiles(w, from, to, columns + c, n);
+		} else if (k >= KERNELS_AVX512) {
+			on_avx512(w, from, to, columns + c, n);
+		} else {
+			columns_avx2(w, from, to, columns + c, n, k == KERNELS_AVXVNNI);
+		}
+	}
+}

@@ -1,10 +1,12 @@
-// Matrix products with few columns, the decoder's: weights in q8_0 or half precision times a few vectors of floats, on AVX-512
-// or, for q8_0, on AMX.
+// Matrix products with few columns, the decoder's: weights in q8_0 or half precision times a few vectors of floats, on AVX2,
+// on AVX-512 with VNNI (Intel since Ice Lake, AMD since Zen 4) or, for q8_0, on AMX.
 //
 // A product of one column is bound by the memory that the weights come from; up to COLUMNS_TOGETHER columns cost hardly more.
 // The result of a column does not depend on how many are computed together. All functions are free of state and may run on many
 // threads at once.
 #pragma once
+
+#include "kernels.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -15,15 +17,14 @@ enum {
 	COLUMNS_TOGETHER = 8,
 };
 
-// columns_supported tells whether this CPU has the instructions (AVX-512 with VNNI: Intel since Ice Lake, AMD since Zen 4).
-// Nothing else here may be called where it does not.
-bool columns_supported(void);
+// columns_best is the best set of kernels that this CPU and this system allow, at most `most`.
+kernels columns_best(kernels most);
 
-// columns_tiles_supported tells whether this CPU has AMX-INT8 besides, and the system lets this process use it.
-bool columns_tiles_supported(void);
+// columns_use chooses the set, at first none: columns_multiply may be called after one has been chosen that columns_best allows.
+void columns_use(kernels k);
 
-// columns_use_tiles chooses what weights in q8_0 are multiplied on; by default it is vectors.
-void columns_use_tiles(bool on);
+// columns_used tells which was chosen.
+kernels columns_used(void);
 
 typedef enum { COLUMNS_HALF, COLUMNS_Q8 } columns_type;
 

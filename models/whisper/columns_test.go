@@ -3,17 +3,16 @@
 package whisper
 
 import (
-	"fmt"
 	"runtime"
 	"testing"
 )
 
 // TestColumnsAgreeWithGGML compares our products of few columns with the library's, for all their ways to group rows and columns.
 func TestColumnsAgreeWithGGML(t *testing.T) {
-	if there := columnsThere() && runtime.GOOS == "linux"; there != Gathers() { // other linkers cannot wrap
+	if there := columns.best(best) > 0 && runtime.GOOS == "linux"; there != Gathers() { // other linkers cannot wrap
 		t.Fatalf("the kernels are there: %t, and used: %t: they have failed their trial, or the build has not wrapped ggml", there, Gathers())
 	} else if !there {
-		t.Log("this CPU has no AVX512_VNNI, or this linker cannot wrap: the library's kernels are used, and there is nothing to compare")
+		t.Log("this CPU has no AVX2, or this linker cannot wrap: the library's kernels are used, and there is nothing to compare")
 		return
 	}
 	shapes := []shape{
@@ -30,10 +29,5 @@ func TestColumnsAgreeWithGGML(t *testing.T) {
 			shape{kind: "q8_0", depth: 192, columns: 171, rows: n, heads: 1, threads: 1},
 			shape{kind: "f16", depth: 100, columns: 171, rows: n, heads: 1, threads: 1})
 	}
-	tiles := tilesThere()
-	defer useColumnTiles(tiles)
-	for on := range map[bool]bool{tiles: true, false: true} {
-		useColumnTiles(on)
-		agree(t, fmt.Sprintf("tiles=%t", on), shapes, columnsError)
-	}
+	agree(t, columns, shapes, columnsError)
 }

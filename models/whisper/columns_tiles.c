@@ -1,13 +1,12 @@
 //go:build cgo
 
 #include "columns_tiles.h"
-#include "matrix.h"
+#include "matrix_tiles.h"
 #include "tiles.h"
 
 #if TILES_CODE
 
 #include <immintrin.h>
-#include <stdbool.h>
 #include <string.h>
 
 #define COLUMNS_CODE __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma,f16c")))

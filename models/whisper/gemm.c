@@ -4,10 +4,7 @@
 #include "columns.h"
 #include "team.h"
 
-#include <stdatomic.h>
 #include <stdlib.h>
-
-static atomic_bool enabled;
 
 #ifdef STENO_WRAP_GEMM // the build has told the linker so (scripts/engine.sh)
 
@@ -51,7 +48,7 @@ static void see(int threads, columns_weights w, size_t m, const columns_vector *
 bool __wrap_llamafile_sgemm(const struct ggml_compute_params *params, int64_t m, int64_t n, int64_t k, const void *a, int64_t lda,
                             const void *b, int64_t ldb, void *c, int64_t ldc, int a_type, int b_type, int c_type) {
 	const bool q8 = a_type == GGML_TYPE_Q8_0 && k % 2 == 0;
-	if (!atomic_load_explicit(&enabled, memory_order_relaxed) || n > MOST || b_type != GGML_TYPE_F32 || c_type != GGML_TYPE_F32 ||
+	if (!steno_gemm_enabled() || n > MOST || b_type != GGML_TYPE_F32 || c_type != GGML_TYPE_F32 ||
 	    !(q8 || a_type == GGML_TYPE_F16)) {
 		return __real_llamafile_sgemm(params, m, n, k, a, lda, b, ldb, c, ldc, a_type, b_type, c_type);
 	}
@@ -71,15 +68,10 @@ bool __wrap_llamafile_sgemm(const struct ggml_compute_params *params, int64_t m,
 	return true;
 }
 
-bool steno_gemm_enable(bool on) {
-	atomic_store(&enabled, on && columns_supported());
-	return atomic_load(&enabled);
-}
+bool steno_gemm_enabled(void) { return columns_used() != KERNELS_NONE; }
 
 #else
 
-bool steno_gemm_enable(bool on) { return false; }
+bool steno_gemm_enabled(void) { return false; }
 
 #endif
-
-bool steno_gemm_enabled(void) { return atomic_load(&enabled); }

@@ -4,9 +4,5 @@
 
 #include <stdbool.h>
 
-// steno_gemm_enable lets ggml use columns.h for such products, where the CPU has the instructions, or leaves them to its own
-// kernels (the default). It says which.
-bool steno_gemm_enable(bool on);
-
-// steno_gemm_enabled tells what is used.
+// steno_gemm_enabled tells whether they are taken: whether columns_use has chosen kernels, and this build's linker wraps.
 bool steno_gemm_enabled(void);

@@ -1,9 +1,11 @@
-// Matrix products and attention in bfloat16 for CPUs with AVX512_BF16 (AMD since Zen 4, Intel since Cooper Lake), the products on
-// tiles where there is AMX-BF16 (Intel since Sapphire Rapids).
+// Matrix products and attention: in bfloat16 on CPUs with AVX512_BF16 (AMD since Zen 4, Intel since Cooper Lake), the products on
+// tiles where there is AMX-BF16 (Intel since Sapphire Rapids); in floats on others with AVX2.
 //
 // Why they exist and what they gain: docs/adr/0007-matrix.md. All functions are free of state and may run on many threads
 // at once. Results do not depend on the number of threads: it divides rows and columns, never a sum.
 #pragma once
+
+#include "kernels.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -16,41 +18,40 @@ enum {
 	MATRIX_DEPTH = 16,
 };
 
-// matrix_supported tells whether this CPU has the instructions. Nothing else here may be called where it does not.
-bool matrix_supported(void);
+// matrix_best is the best set of kernels that this CPU and this system allow, at most `most`.
+kernels matrix_best(kernels most);
 
-// matrix_tiles_supported tells whether this CPU has AMX-BF16 besides, and the system lets this process use it.
-bool matrix_tiles_supported(void);
+// matrix_use chooses the set, at first none: nothing that follows may be called before one has been chosen that matrix_best
+// allows. The format of words may be another in another set, so no product may be under way.
+void matrix_use(kernels k);
 
-// matrix_use_tiles chooses what matrix_multiply runs on; by default it is vectors.
-void matrix_use_tiles(bool on);
+// matrix_used tells which was chosen.
+kernels matrix_used(void);
 
-// matrix_tiles_used tells what was chosen.
-bool matrix_tiles_used(void);
-
-// matrix_pairs is the number of 32-bit words that hold n bfloat16 values two by two, padded with zeros to whole tiles.
-static inline size_t matrix_pairs(size_t n) { return (n + 2 * MATRIX_DEPTH - 1) / (2 * MATRIX_DEPTH) * MATRIX_DEPTH; }
+// matrix_words is the number of 32-bit words that hold n values in the format in use: bfloat16 two by two, or floats; padded with
+// zeros to whole tiles.
+size_t matrix_words(size_t n);
 
 // matrix_panels is the number of panels that hold n columns.
 static inline size_t matrix_panels(size_t n) { return (n + MATRIX_PANEL - 1) / MATRIX_PANEL; }
 
-// matrix_narrow rounds n floats to matrix_pairs(n) words of bfloat16.
+// matrix_narrow rounds n floats to matrix_words(n) words.
 void matrix_narrow(uint32_t *dst, const float *src, size_t n);
 
 // matrix_narrow_half does the same from IEEE half precision.
 void matrix_narrow_half(uint32_t *dst, const uint16_t *src, size_t n);
 
-// matrix_pack makes a panel of up to MATRIX_PANEL columns, each given as pairs words at columns + i*pairs. A panel takes
-// MATRIX_PANEL*pairs words.
-void matrix_pack(uint32_t *panel, const uint32_t *columns, size_t count, size_t pairs);
+// matrix_pack makes a panel of up to MATRIX_PANEL columns, each given as so many words at columns + i*words. A panel takes
+// MATRIX_PANEL*words of them.
+void matrix_pack(uint32_t *panel, const uint32_t *columns, size_t count, size_t words);
 
 // matrix_multiply computes dst[r][c] = sum over k of rows[r][k] * columns[c][k], for all rows and the columns of one panel.
 // rows start lda words apart, rows of dst ldc floats.
 void matrix_multiply(float *dst, size_t ldc, const uint32_t *rows, size_t lda, size_t row_count, const uint32_t *panel,
-                     size_t column_count, size_t pairs);
+                     size_t column_count, size_t words);
 
-// matrix_softmax writes exp(scale*(x-max)) of a row of n floats as matrix_pairs(n) words of bfloat16, and returns the sum of
-// the rounded values.
+// matrix_softmax writes exp(scale*(x-max)) of a row of n floats as matrix_words(n) words, and returns the sum of
+// what they hold.
 float matrix_softmax(uint32_t *dst, const float *row, size_t n, float scale);
 
 // matrix_gelu writes the Gaussian error linear unit of n floats, by its usual approximation x/(1+exp(-2z)) with

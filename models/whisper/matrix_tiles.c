@@ -6,7 +6,6 @@
 
 #if TILES_CODE
 
-#include <stdbool.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -19,7 +18,7 @@ enum {
 bool matrix_tiles_supported(void) {
 	// The kernel saves tiles only for processes that have asked (Documentation/arch/x86/xstate.rst).
 	enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
-	return matrix_supported() && __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") &&
+	return __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") &&
 	       syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
 }
 

@@ -42,8 +42,9 @@ type Options struct {
 	Cores int
 	// Words loads the model for word timestamps by DTW, which excludes flash attention.
 	Words bool
-	// Kernels bounds what large matrix products run on, for every model of the process: "auto" or "" for the best of this CPU,
-	// "avx512" for no tiles, "ggml" for the library's own (docs/adr/0007-matrix.md).
+	// Kernels bounds what matrix products run on, for every model of the process: "auto" or "" for the best of this CPU,
+	// "avx512" for no tiles, "avxvnni" for vectors of 256 bits, "avx2" for those without AVX-VNNI, "ggml" for the library's own
+	// (docs/adr/0007-matrix.md, docs/adr/0010-teams.md). It must be the same for all of them.
 	Kernels string
 	// FlashAttention computes attention without its matrix: faster on a GPU, no gain on a CPU. It pads keys and values to a
 	// multiple of 256 and leaves there what an earlier window wrote, so that windows must then be encoded at full length
@@ -69,14 +70,13 @@ type Model struct {
 // setUp prepares the library, once in a process.
 var setUp = sync.OnceFunc(func() {
 	C.steno_set_up()
-	useMatrix()
-	useColumns()
+	useKernels()
 })
 
 // Load reads the weights. The library ends the process on some broken files: verify the checksum first.
 func Load(o Options) (*Model, error) {
 	setUp()
-	limitMatrix(o.Kernels)
+	limitKernels(o.Kernels)
 	if o.States < 1 {
 		return nil, fmt.Errorf("load model %s: %d decode states, want at least 1", o.Name, o.States)
 	}

@@ -156,7 +156,9 @@ func TestStatesRunInParallel(t *testing.T) {
 
 // TestWindowsSideBySide holds a team to its promise: what a window says does not depend on which others are decoded beside it, nor
 // on one of them being cancelled.
-func TestWindowsSideBySide(t *testing.T) {
+func TestWindowsSideBySide(t *testing.T) { whisper.WithEachColumns(t, windowsSideBySide) }
+
+func windowsSideBySide(t *testing.T) {
 	m := load(t, "base-q8_0", whisper.Options{States: 6, Cores: 2, Words: true})
 	pcm := jfk(t)
 	var mu sync.Mutex
