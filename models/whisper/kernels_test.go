@@ -40,13 +40,13 @@ func agree(t *testing.T, p products, shapes []shape, relativeError func(shape) f
 	}
 }
 
-// WithEachColumns runs a test with every set of kernels that this CPU has for few columns.
-func WithEachColumns(t *testing.T, test func(*testing.T)) {
+// WithEachColumns runs a test with every set of kernels that this CPU has for few columns, and tells it whether it is the best.
+func WithEachColumns(t *testing.T, test func(t *testing.T, best bool)) {
 	setUp()
 	defer columns.use(columns.used())
 	for _, l := range columns.here() {
 		columns.use(l)
-		t.Run(l.String(), test)
+		t.Run(l.String(), func(t *testing.T) { test(t, l == columns.best(best)) })
 	}
 }
 
