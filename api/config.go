@@ -68,6 +68,10 @@ type Config struct {
 	// Heartbeat is the time between two signs of life on an event stream. Default 15 s.
 	Heartbeat time.Duration
 
+	// Room returns a *disk.LowError where there is too little of it to take on more; nil means there always is enough.
+	Room func() error
+	// Sandbox lists the layers around ffprobe that hold, for readiness; may be nil.
+	Sandbox func() []string
 	Version string
 	Log     *slog.Logger          // default: nothing
 	Metrics prometheus.Registerer // default: counted but not shown
@@ -75,6 +79,9 @@ type Config struct {
 }
 
 func (c Config) withDefaults() Config {
+	if c.Room == nil {
+		c.Room = func() error { return nil }
+	}
 	c.CacheTTL = or(c.CacheTTL, time.Minute)
 	c.MaxUpload = or(c.MaxUpload, 2<<30)
 	c.Uploads = or(c.Uploads, 16)

@@ -34,6 +34,8 @@ func (s *Server) health(context.Context, *struct{}) (*healthOutput, error) {
 type readyBody struct {
 	Status string               `json:"status" enum:"ready,not ready"`
 	Checks map[string]readyItem `json:"checks" doc:"each dependency"`
+	// Sandbox is nil where nothing is confined.
+	Sandbox []string `json:"sandbox,omitempty" doc:"layers of the sandbox around programs that read media, as far as they hold"`
 }
 
 type readyItem struct {
@@ -86,6 +88,9 @@ func (r *readiness) now() readyBody {
 // ready says whether all that a request needs is there. What exactly is wrong may name hosts, so it is only in the log.
 func (s *Server) ready(w http.ResponseWriter, _ *http.Request) error {
 	body, status := s.readiness.now(), http.StatusOK
+	if s.cfg.Sandbox != nil {
+		body.Sandbox = s.cfg.Sandbox()
+	}
 	if s.draining.Err() != nil {
 		body.Status = "not ready" // so that nobody sends anything new here
 	}

@@ -7,9 +7,11 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"syscall"
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"steno/internal/disk"
 	"steno/job"
 	"steno/store"
 )
@@ -84,9 +86,20 @@ var statuses = map[string]int{
 	"AUDIO_MISSING": http.StatusGone,
 }
 
+// full tells whether an error is for want of room on a disk.
+func full(err error) bool {
+	_, low := errors.AsType[*disk.LowError](err)
+	return low || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
+
 func (s *Server) fromError(ctx context.Context, err error) *Problem {
 	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
 		return newProblem(http.StatusServiceUnavailable, "CANCELLED", "the request was ended: send it again").with("Retry-After", "1")
+	}
+	if full(err) {
+		s.cfg.Log.ErrorContext(ctx, "the disk is full", "request", requestOf(ctx).id, "error", err)
+		return newProblem(http.StatusInsufficientStorage, "DISK_FULL", "the service has no room for more now: try again later").
+			with("Retry-After", "60")
 	}
 	e := job.AsError(err)
 	switch status := statuses[e.Code]; {

@@ -103,7 +103,7 @@ func (t route) failures() []int {
 	}
 	if t.body {
 		add(http.StatusBadRequest, http.StatusRequestTimeout, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType,
-			http.StatusUnprocessableEntity)
+			http.StatusUnprocessableEntity, http.StatusInsufficientStorage)
 	}
 	return slices.Sorted(maps.Keys(all))
 }
@@ -117,7 +117,7 @@ func (s *Server) failure(status int, openai bool) *huma.Response {
 	if openai {
 		r.Content = map[string]*huma.MediaType{jsonType: {Schema: s.openaiSchema}}
 	}
-	if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
+	if slices.Contains([]int{http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusInsufficientStorage}, status) {
 		r.Headers = map[string]*huma.Param{"Retry-After": {
 			Description: "seconds to wait", Schema: &huma.Schema{Type: huma.TypeInteger},
 		}}

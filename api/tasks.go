@@ -132,6 +132,9 @@ func (s *Server) create(ctx context.Context, in *createInput) (*createdOutput, e
 // newTask puts a task into the record for the user who calls. When it returns, the task is on the disk.
 func (s *Server) newTask(ctx context.Context, n store.NewTask) (store.Task, bool, error) {
 	var err error
+	if err := s.cfg.Room(); err != nil {
+		return store.Task{}, false, err
+	}
 	n.User = userOf(ctx)
 	if n.Params, err = s.cfg.Resolve(n.Params); err != nil {
 		return store.Task{}, false, err

@@ -81,8 +81,11 @@ func (s *Server) receive(w http.ResponseWriter, r *http.Request) (f form, done f
 	return f, done, nil
 }
 
-// enterUpload bounds the uploads at the same time.
+// enterUpload bounds the uploads at the same time, and takes none where there is no room.
 func (s *Server) enterUpload(ctx context.Context) (leave func(), err error) {
+	if err := s.cfg.Room(); err != nil {
+		return nil, err
+	}
 	wait := time.NewTimer(uploadWait)
 	defer wait.Stop()
 	select {

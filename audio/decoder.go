@@ -31,7 +31,7 @@ func (t Tools) decode(ctx context.Context, path string, plan Plan, m Measurement
 	}
 	d := &decoder{ctx: ctx, log: &proc.Tail{}, total: m.Samples}
 	args := append([]string{"-v", "error"}, decodeArgs(abs, plan, "s16le", playFilters(plan, m.GainDB))...)
-	if d.run, err = t.start(ctx, args, d.log); err != nil {
+	if d.run, err = t.start(ctx, abs, args, d.log); err != nil {
 		return nil, err
 	}
 	d.r = bufio.NewReaderSize(d.run.out, 1<<16)

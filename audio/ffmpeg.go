@@ -74,8 +74,8 @@ type running struct {
 	done   func()
 }
 
-// start starts ffmpeg with args; stderr gets what it says. The caller must call wait.
-func (t Tools) start(ctx context.Context, args []string, stderr io.Writer) (*running, error) {
+// start starts ffmpeg with args on the file at path; stderr gets what it says. The caller must call wait.
+func (t Tools) start(ctx context.Context, path string, args []string, stderr io.Writer) (*running, error) {
 	if t.Limit != nil {
 		if err := t.Limit.Acquire(ctx, 1); err != nil {
 			return nil, fmt.Errorf("wait for a free ffmpeg: %w", err)
@@ -87,14 +87,15 @@ func (t Tools) start(ctx context.Context, args []string, stderr io.Writer) (*run
 		}
 	}}
 	r.ctx, r.cancel = context.WithCancel(ctx)
-	r.cmd = proc.Command(r.ctx, t.FFmpeg, slices.Clone(args)...)
-	r.cmd.Env = environment()
-	r.cmd.Stderr = stderr
-	out, err := r.cmd.StdoutPipe()
-	if err == nil {
+	var err error
+	r.cmd, err = t.Sandbox.Start(func() (*exec.Cmd, error) {
+		cmd := proc.Command(r.ctx, t.FFmpeg, slices.Clone(args)...)
+		cmd.Env = environment()
+		cmd.Stderr = stderr
+		out, err := cmd.StdoutPipe()
 		r.out = out
-		err = proc.Start(r.cmd)
-	}
+		return cmd, err
+	}, confinement(path))
 	if err != nil {
 		r.cancel()
 		r.done()

@@ -41,7 +41,7 @@ func measure(ctx context.Context, t Tools, path string, info Info, plan Plan, ke
 	}
 	log := &ffmpegLog{}
 	args := append([]string{"-v", "warning"}, decodeArgs(abs, plan, "f32le", monoFilters())...)
-	run, err := t.start(ctx, args, log)
+	run, err := t.start(ctx, abs, args, log)
 	if err != nil {
 		return Measurement{}, err
 	}

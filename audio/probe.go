@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"steno/internal/proc"
 	"steno/job"
@@ -29,6 +30,14 @@ type Tools struct {
 	// MaxScratch is the most bytes that one Stream keeps there. A longer file is decoded a second time instead. Default 1 GiB,
 	// nine hours; a negative number keeps nothing.
 	MaxScratch int64
+	// Sandbox confines both programs to the file that they read. nil is one that does so where it can.
+	Sandbox *proc.Sandbox
+}
+
+// confinement is all that ffprobe and ffmpeg need for a file: they write to pipes alone. An hour is ten times what the longest
+// file takes.
+func confinement(path string) proc.Confinement {
+	return proc.Confinement{Read: []string{path}, CPU: time.Hour, Memory: 4 << 30}
 }
 
 // Limit is taken before a program starts and given back when it has ended.
@@ -84,7 +93,7 @@ func Probe(ctx context.Context, t Tools, path string) (Info, error) {
 		return Info{}, err
 	}
 	args := append([]string{"-v", "error", "-of", "json", "-show_format", "-show_streams"}, inputArgs(abs)...)
-	out, stderr, err := t.output(ctx, t.FFprobe, args)
+	out, stderr, err := t.output(ctx, t.FFprobe, args, abs)
 	if ctx.Err() != nil {
 		return Info{}, context.Cause(ctx)
 	}
@@ -232,19 +241,25 @@ func lastLine(s string) string {
 // environment is all that a decoder sees of ours.
 func environment() []string { return []string{"LC_ALL=C", "PATH=/usr/bin:/bin"} }
 
-// output runs a program to its end and returns what it printed.
-func (t Tools) output(ctx context.Context, program string, args []string) (stdout []byte, stderr string, err error) {
+// output runs a program on the file at path to its end and returns what it printed.
+func (t Tools) output(ctx context.Context, program string, args []string, path string) (stdout []byte, stderr string, err error) {
 	if t.Limit != nil {
 		if err := t.Limit.Acquire(ctx, 1); err != nil {
 			return nil, "", fmt.Errorf("wait for a free %s: %w", filepath.Base(program), err)
 		}
 		defer t.Limit.Release(1)
 	}
-	cmd := proc.Command(ctx, program, args...)
-	cmd.Env = environment()
 	var out bytes.Buffer
 	tail := &proc.Tail{}
-	cmd.Stdout, cmd.Stderr = &out, tail
-	err = proc.Run(ctx, cmd)
+	cmd, err := t.Sandbox.Start(func() (*exec.Cmd, error) {
+		cmd := proc.Command(ctx, program, args...)
+		cmd.Env = environment()
+		cmd.Stdout, cmd.Stderr = &out, tail
+		return cmd, nil
+	}, confinement(path))
+	if err != nil {
+		return nil, "", fmt.Errorf("start %s: %w", program, err)
+	}
+	err = proc.Explain(ctx, cmd, cmd.Wait())
 	return out.Bytes(), tail.String(), err
 }

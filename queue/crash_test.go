@@ -22,6 +22,7 @@ import (
 // input does.
 var roles = map[string]func(args []string) error{
 	"role:worker":       playWorker,
+	"role:full-disk":    playFullDisk,
 	"role:node":         func(args []string) error { return playNode(args, crashWorker("child")) },
 	"role:patient-node": func(args []string) error { return playNode(args, patientWorker("child")) },
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,9 +16,10 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"steno/gpu"
+	"steno/internal/disk"
+	"steno/internal/proc"
 	"steno/job"
 	"steno/models/files"
 	"steno/store"
@@ -73,6 +75,8 @@ func (a *app) examine(ctx context.Context) []finding {
 	}
 	text, err := a.ffmpegVersion(ctx)
 	add("ffmpeg", text, err)
+	text, err = a.sandboxHere()
+	add("sandbox", text, err)
 	text, err = a.modelHere(ctx)
 	add("model", text, err)
 	_, err = a.store().Verify(ctx, files.VADName)
@@ -102,12 +106,29 @@ func (a *app) ffmpegVersion(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	out, err := exec.CommandContext(ctx, t.FFmpeg, "-version").Output()
+	var out bytes.Buffer
+	cmd, err := a.sandbox.Start(func() (*exec.Cmd, error) {
+		cmd := proc.Command(ctx, t.FFmpeg, "-version")
+		cmd.Stdout = &out
+		return cmd, nil
+	}, proc.Confinement{})
+	if err == nil {
+		err = cmd.Wait()
+	}
 	if err != nil {
 		return "", fmt.Errorf("%s does not run: %w", t.FFmpeg, err)
 	}
-	line, _, _ := strings.Cut(string(out), "\n")
+	line, _, _ := strings.Cut(out.String(), "\n")
 	return line, nil
+}
+
+// sandboxHere says what holds of the sandbox, once ffmpeg has been started in it.
+func (a *app) sandboxHere() (string, error) {
+	layers := a.sandbox.Layers()
+	if len(layers) == 0 {
+		return "ffmpeg, ffprobe and engines are not confined", nil
+	}
+	return "ffmpeg, ffprobe and engines: " + strings.Join(layers, ", "), nil
 }
 
 func (a *app) modelHere(ctx context.Context) (string, error) {
@@ -122,22 +143,15 @@ func (a *app) modelHere(ctx context.Context) (string, error) {
 	return fmt.Sprintf("%s is sound (%s)", e.Name, reason), nil
 }
 
-// lowDisk is what a worker should have free: an hour of video and its queue.
-const lowDisk = 2 << 30
-
 func (a *app) disk() (string, error) {
 	if err := os.MkdirAll(a.cfg.Data, 0o700); err != nil {
 		return "", fmt.Errorf("the data folder cannot be made: %w: choose another with --data", err)
 	}
-	var st unix.Statfs_t
-	if err := unix.Statfs(a.cfg.Data, &st); err != nil {
-		return "", fmt.Errorf("ask for the disk of %s: %w", a.cfg.Data, err)
+	if err := a.room(1)(); err != nil {
+		return "", fmt.Errorf("%w, or choose another folder with --data", err)
 	}
-	free := int64(st.Bavail) * st.Bsize
-	if free < lowDisk {
-		return "", fmt.Errorf("only %s free in %s: make room, or choose another folder with --data", size(free), a.cfg.Data)
-	}
-	return fmt.Sprintf("%s free in %s", size(free), a.cfg.Data), nil
+	room, err := disk.RoomAt(a.cfg.Data)
+	return fmt.Sprintf("%s free in %s", size(room.Free), a.cfg.Data), err
 }
 
 // queueHere asks the queue for its length. That no `steno up` runs is no fault.

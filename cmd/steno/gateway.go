@@ -169,7 +169,8 @@ func (a *app) apiConfig(g *gateway, p gatewayParts) (api.Config, error) {
 	return api.Config{
 		Store: g.store, Objects: objects{p.queue}, Live: live{p.queue}, Cache: g.cache, CacheTTL: ttl, Keys: keys, Scratch: scratch,
 		Probe: prober{p.tools, a.cfg.MaxDuration}.probe, Resolve: resolver{p.models, a.cfg.Model}.resolve, Models: p.models.names,
-		Notify: func() { g.relay.Notify() }, Ready: ready, MaxUpload: int64(a.cfg.MaxUpload),
+		Notify: func() { g.relay.Notify() }, Ready: ready, Sandbox: a.sandbox.Layers, Room: a.room(1),
+		MaxUpload:     int64(a.cfg.MaxUpload),
 		TokenLifetime: a.cfg.TokenLifetime, Session: a.cfg.Session,
 		UserRate: a.cfg.UserRate, AddressRate: a.cfg.AddressRate, LoginRate: a.cfg.LoginRate, Proxies: proxies, Origins: a.cfg.Origins,
 		Version: version, Log: a.log, Metrics: a.reg,

@@ -48,7 +48,7 @@ func (a *app) machine(scratch string) (*machine, error) {
 		Files:  modelFiles{m.store},
 		States: func(device string) int { return statesOn(device, states) },
 		Cores:  min(cores, states), Kernels: a.cfg.Kernels,
-		Config: engine.Config{Version: version, Env: engineEnv(a.env), Log: a.log},
+		Config: engine.Config{Version: version, Env: engineEnv(a.env), Log: a.log, Sandbox: a.sandbox},
 	}
 	if a.cfg.States == 0 {
 		if load.Bytes, err = limits.Budget(); err != nil {
@@ -109,6 +109,7 @@ func (a *app) tools() (audio.Tools, error) {
 		}
 		t = found
 	}
+	t.Sandbox = a.sandbox
 	// A job whose audio could not be kept holds the decoder that feeds its chunks until its end, mostly waiting for the engine.
 	// Besides, as many may run as
 	// there are cores, for probes and measuring passes: more of those only take turns. Without places for the former, two long jobs

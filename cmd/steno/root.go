@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"steno/internal/config"
+	"steno/internal/proc"
 	"steno/internal/telemetry"
 )
 
@@ -19,6 +20,7 @@ type app struct {
 	cfg     config.Config
 	origins config.Origins
 	log     *slog.Logger
+	sandbox *proc.Sandbox
 	reg     *prometheus.Registry
 }
 
@@ -84,6 +86,7 @@ func (a *app) load(cmd *cobra.Command) (err error) {
 	if a.log, err = telemetry.NewLogger(a.std.err, level, a.cfg.LogFormat); err != nil {
 		return usageError{err}
 	}
+	a.sandbox = proc.NewSandbox(proc.Mode(a.cfg.Sandbox), a.log)
 	a.reg = telemetry.NewRegistry(version)
 	return nil
 }

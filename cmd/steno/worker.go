@@ -8,13 +8,17 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/spf13/cobra"
 
 	"steno/api"
 	"steno/audio"
+	"steno/internal/disk"
 	"steno/internal/telemetry"
 	"steno/job"
 	"steno/models"
@@ -38,8 +42,23 @@ func (a *app) upCmd() *cobra.Command {
 				return err
 			}
 			defer server.Shutdown()
+			defer a.heal(cmd.Context(), server)()
 			return a.work(cmd.Context(), queue.Config{Server: server}, true)
 		},
+	}
+}
+
+// heal looks after the embedded queue until the function that it returns is called.
+func (a *app) heal(ctx context.Context, s *queue.Server) (stop func()) {
+	restarts := promauto.With(a.reg).NewCounter(prometheus.CounterOpts{
+		Name: "steno_queue_restarts_total", Help: "Restarts of the embedded queue because it did not write any more.",
+	})
+	ctx, cancel := context.WithCancel(ctx)
+	var done sync.WaitGroup
+	done.Go(func() { s.Heal(ctx, queue.HealConfig{Restarted: func(error) { restarts.Inc() }}) })
+	return func() {
+		cancel()
+		done.Wait()
 	}
 }
 
@@ -105,9 +124,13 @@ func (a *app) work(ctx context.Context, qc queue.Config, withGateway bool) (err 
 	defer stop()
 	m.warm(ctx, a)
 	a.log.Info("ready for jobs", "jobs", a.cfg.Jobs, "states", a.states(), "data", a.cfg.Data)
+	// What was accepted is worked off for longer than new work is taken: jobs keep audio on the disk only where there is room.
+	enough := a.room(0.25)
 	h := &handler{m: m, scratch: scratch, roots: a.cfg.Roots}
 	work := func(ctx context.Context) error {
-		return q.Work(ctx, queue.WorkerConfig{Slots: a.cfg.Jobs, DrainTimeout: drainFor}, h.run)
+		return q.Work(ctx, queue.WorkerConfig{
+			Slots: a.cfg.Jobs, DrainTimeout: drainFor, Ready: func(context.Context) error { return enough() },
+		}, h.run)
 	}
 	if g != nil {
 		err = g.run(ctx, work)
@@ -116,6 +139,12 @@ func (a *app) work(ctx context.Context, qc queue.Config, withGateway bool) (err 
 	}
 	a.log.Info("stopped")
 	return err
+}
+
+// room tells whether the share of the reserve is left on the data folder's disk.
+func (a *app) room(share float64) func() error {
+	g := disk.Guard{Path: a.cfg.Data, Reserve: int64(a.cfg.DiskReserve)}
+	return func() error { return g.Check(share) }
 }
 
 // warm loads the default model in the background, so that the first job finds it and a broken one shows at start.
@@ -138,7 +167,7 @@ func (a *app) admin(ctx context.Context, checks map[string]telemetry.Check) (sto
 		return func() {}, nil
 	}
 	s, err := telemetry.Serve(ctx, telemetry.AdminConfig{
-		Addr: a.cfg.Admin, Registry: a.reg, PProf: a.cfg.PProf, Log: a.log, Ready: checks,
+		Addr: a.cfg.Admin, Registry: a.reg, PProf: a.cfg.PProf, Log: a.log, Ready: checks, Sandbox: a.sandbox.Layers,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%w: choose another address with --admin, or off", err)

@@ -27,15 +27,16 @@ var allowed = map[string][]string{
 	"models/engine": {"job", "models", "transcript", "internal/proc"},
 	// The line knows no broker, no database and no HTTP.
 	"pipeline": {"job", "transcript", "audio", "models"},
-	"queue":    {"job", "transcript", "internal/failpoint"},
+	"queue":    {"job", "transcript", "internal/disk", "internal/failpoint"},
 	// The record knows no broker and no HTTP: what they have to be told stands in its outbox.
 	"store": {"job", "transcript"},
 	// It knows the queue by an interface of its own, so that neither the queue nor the record knows the other.
 	"relay": {"job", "transcript", "store", "internal/failpoint"},
 	// The gateway asks for what it needs of queue, audio and models by interfaces of its own.
-	"api":   {"job", "transcript", "store", "internal/failpoint"},
+	"api":   {"job", "transcript", "store", "internal/disk", "internal/failpoint"},
 	"bench": {"job", "transcript", "internal/proc", "internal/testmedia"},
 	// Tools for all.
+	"internal/disk":       {},
 	"internal/failpoint":  {},
 	"internal/proc":       {},
 	"internal/config":     {"job", "internal/failpoint"},

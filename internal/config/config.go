@@ -44,6 +44,7 @@ type Config struct {
 	Threads        int    // most threads for a chunk of an incomplete last round; 0 means the cores within the quota, at most 4
 	Kernels        string // auto, avx512, avxvnni, avx2, or ggml for the library's own matrix products
 	InProcess      bool   // load models into this process instead of a child
+	Sandbox        string // auto, required or off: whether ffmpeg, ffprobe and engines are confined
 
 	PoolModels int           // models in memory, at least 1
 	PoolBytes  Bytes         // RAM that models may take; 0 means a share of what is available at start
@@ -51,6 +52,7 @@ type Config struct {
 
 	MaxDuration time.Duration // longest audio that a job may have; more than 0
 	MaxUpload   Bytes         // largest file that is taken; more than 0
+	DiskReserve Bytes         // what must be left on the disk of Data to take on more; 0 means 5 %, within 1 and 10 GiB
 	Roots       []string      // absolute folders under which a job may name a path; none means no job may
 	Mirrors     []string      // URL prefixes to pull models from, in order; none means where they are published
 

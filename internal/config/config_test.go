@@ -41,7 +41,7 @@ func TestDefaults(t *testing.T) {
 		CacheTTL: time.Minute, TokenLifetime: time.Hour, Session: 30 * 24 * time.Hour, UserRate: 50, AddressRate: 100, LoginRate: 10,
 		Jobs: 4, PoolModels: 2, PoolIdle: 10 * time.Minute,
 		MaxDuration: 24 * time.Hour, MaxUpload: 2 << 30, Admin: "127.0.0.1:9464",
-		Kernels: "auto", LogLevel: "info", LogFormat: "text", User: "admin",
+		Kernels: "auto", Sandbox: "auto", LogLevel: "info", LogFormat: "text", User: "admin",
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)

@@ -79,6 +79,8 @@ var fields = []field{
 		func(c *Config) any { return &c.Kernels }},
 	{Key{"in_process", "load models into this process instead of a child", "false", false}, "",
 		func(c *Config) any { return &c.InProcess }},
+	{Key{"sandbox", "confine ffmpeg, ffprobe and engines: auto where they run so, required, or off", "auto", false}, "",
+		func(c *Config) any { return &c.Sandbox }},
 
 	{Key{"pool_models", "models in memory", "2", false}, "", func(c *Config) any { return &c.PoolModels }},
 	{Key{"pool_bytes", "RAM that models may take, such as 4GiB; 0 means a share of what is available", "0", false}, "",
@@ -88,6 +90,8 @@ var fields = []field{
 
 	{Key{"max_duration", "longest audio that a job may have", "24h", false}, "", func(c *Config) any { return &c.MaxDuration }},
 	{Key{"max_upload", "largest file that is taken", "2GiB", false}, "", func(c *Config) any { return &c.MaxUpload }},
+	{Key{"disk_reserve", "free disk below which nothing new is taken; 0 means 5 %, at least 1GiB and at most 10GiB", "0", false}, "",
+		func(c *Config) any { return &c.DiskReserve }},
 	{Key{"roots", "folders under which a job may name a path, with commas between", "", false}, "",
 		func(c *Config) any { return &c.Roots }},
 	{Key{"mirrors", "URL prefixes to pull models from, with commas between", "", false}, "<where they are published>",

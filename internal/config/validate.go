@@ -36,6 +36,7 @@ func (l *loader) validate() error {
 	check("pool_idle", positive(c.PoolIdle))
 	check("max_duration", positive(c.MaxDuration))
 	check("max_upload", positive(c.MaxUpload))
+	check("sandbox", oneOf(c.Sandbox, "auto", "required", "off"))
 	check("kernels", oneOf(c.Kernels, "auto", "avx512", "avxvnni", "avx2", "ggml"))
 	check("log_level", oneOf(c.LogLevel, "debug", "info", "warn", "error"))
 	check("log_format", oneOf(c.LogFormat, "text", "json"))

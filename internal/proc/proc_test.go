@@ -26,6 +26,10 @@ func TestMain(m *testing.M) {
 		playParent()
 		return
 	}
+	if len(os.Args) > 2 && os.Args[1] == "role:prisoner" {
+		playPrisoner(os.Args[2])
+		return
+	}
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("steno/internal/proc.spawn"))
 }
 

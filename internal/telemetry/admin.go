@@ -37,6 +37,7 @@ type AdminConfig struct {
 	Addr     string               // host:port; port 0 means a free one
 	Registry *prometheus.Registry // served at /metrics; must be set
 	Ready    map[string]Check     // by the name that /health/ready shows; none means always ready
+	Sandbox  func() []string      // layers around children, which /health/ready shows, too; may be nil
 	PProf    bool                 // serve /debug/pprof/; Addr must then be a loopback address
 	Log      *slog.Logger         // default none
 }
@@ -132,7 +133,7 @@ func routes(cfg AdminConfig) http.Handler {
 	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 	})
-	mux.Handle("GET /health/ready", &readiness{checks: cfg.Ready, log: cfg.Log})
+	mux.Handle("GET /health/ready", &readiness{checks: cfg.Ready, sandbox: cfg.Sandbox, log: cfg.Log})
 	if cfg.PProf {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)

@@ -134,13 +134,13 @@ func TestReady(t *testing.T) {
 		code   int
 		want   readyReply
 	}{
-		"no checks": {nil, 200, readyReply{"ready", map[string]string{}}},
+		"no checks": {nil, 200, readyReply{Status: "ready", Checks: map[string]string{}}},
 		"all up": {map[string]Check{"nats": up, "models": up}, 200,
-			readyReply{"ready", map[string]string{"nats": "ok", "models": "ok"}}},
+			readyReply{Status: "ready", Checks: map[string]string{"nats": "ok", "models": "ok"}}},
 		"one down": {map[string]Check{"nats": down, "models": up}, 503,
-			readyReply{"unready", map[string]string{"nats": "connection refused", "models": "ok"}}},
+			readyReply{Status: "unready", Checks: map[string]string{"nats": "connection refused", "models": "ok"}}},
 		"one breaks": {map[string]Check{"nats": breaks}, 503,
-			readyReply{"unready", map[string]string{"nats": "the check itself broke: nil map"}}},
+			readyReply{Status: "unready", Checks: map[string]string{"nats": "the check itself broke: nil map"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -18,18 +18,24 @@ const checkTimeout = 2 * time.Second
 type readyReply struct {
 	Status string            `json:"status"` // ready or unready
 	Checks map[string]string `json:"checks"` // "ok" or why not, by name
+	// Sandbox are the layers around child processes that hold.
+	Sandbox []string `json:"sandbox,omitempty"`
 }
 
 // readiness answers /health/ready. It is safe for concurrent use.
 type readiness struct {
-	checks map[string]Check
-	log    *slog.Logger
+	checks  map[string]Check
+	sandbox func() []string
+	log     *slog.Logger
 }
 
 func (h *readiness) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), checkTimeout)
 	defer cancel()
 	reply, code := readyReply{Status: "ready", Checks: map[string]string{}}, http.StatusOK
+	if h.sandbox != nil {
+		reply.Sandbox = h.sandbox()
+	}
 	for name, err := range h.run(ctx) {
 		reply.Checks[name] = "ok"
 		if err != nil {

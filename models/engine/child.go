@@ -5,8 +5,9 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"strconv"
+	"runtime"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,7 +20,7 @@ const childFD = 3
 //   - ignores SIGINT, SIGTERM and SIGHUP: a terminal or a service manager sends them to all processes at once, while the
 //     parent still drains its jobs; the parent's death or shutdown frame ends the child;
 //   - turns core dumps off, which would write gigabytes of weights after an abort;
-//   - offers itself to the kernel's out-of-memory killer before the parent.
+//   - names the process, where it is called from main.
 func OpenChild() (*os.File, error) {
 	kind, err := unix.GetsockoptInt(childFD, unix.SOL_SOCKET, unix.SO_TYPE)
 	if err != nil || kind != unix.SOCK_STREAM {
@@ -34,11 +35,23 @@ func OpenChild() (*os.File, error) {
 	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
 		return nil, fmt.Errorf("turn core dumps off: %w", err)
 	}
-	// Both are comforts: a kernel without them, or a container that hides them, is no reason to refuse work.
-	_ = os.WriteFile("/proc/self/oom_score_adj", []byte(strconv.Itoa(oomScore)), 0)
-	_ = os.WriteFile("/proc/self/comm", []byte("steno-engine"), 0)
+	// A comfort: a kernel that refuses is no reason to refuse work.
+	if name, err := unix.BytePtrFromString("steno-engine"); err == nil && onMainThread && unix.Gettid() == unix.Getpid() {
+		_ = unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(name)), 0, 0, 0)
+		runtime.UnlockOSThread()
+	}
 	return os.NewFile(childFD, "engine socket"), nil
 }
 
-// oomScore adds half of all memory to the child's badness, as the kernel counts it.
-const oomScore = 500
+// onMainThread is set where main has kept the main thread, whose name is the process's, because this may be a child: packages are
+// initialised on it.
+var onMainThread = keepMainThread()
+
+func keepMainThread() bool {
+	kind, err := unix.GetsockoptInt(childFD, unix.SOL_SOCKET, unix.SO_TYPE)
+	if err != nil || kind != unix.SOCK_STREAM {
+		return false
+	}
+	runtime.LockOSThread()
+	return true
+}

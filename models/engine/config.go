@@ -5,6 +5,7 @@ import (
 	"os"
 	"time"
 
+	"steno/internal/proc"
 	"steno/models"
 )
 
@@ -20,6 +21,9 @@ type Config struct {
 	// Env is the environment to choose from, as os.Environ gives it; only what its libraries need is passed on. Default: empty.
 	Env    []string
 	Limits Limits
+	// Sandbox confines the child to the files that it loads. nil is one that does so where it can. Engines on a GPU are left out:
+	// their drivers want devices, sockets and files that differ from one to the next.
+	Sandbox *proc.Sandbox
 	// Log gets what the child writes to stderr, line by line, at level Warn. Default: nothing is logged.
 	Log      *slog.Logger
 	Observer Observer

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -82,21 +84,58 @@ func spawn(cfg Config) (*Process, error) {
 		reaped: make(chan struct{}), started: make(chan struct{}), done: make(chan struct{}),
 		calls: map[uint32]*call{}, pace: cfg.Limits.Pace,
 	}
-	// The engine outlives the request that started it: no context ends it.
-	p.cmd = exec.CommandContext(context.Background(), cfg.Command[0], cfg.Command[1:]...)
-	p.cmd.Args[0] = childName(cfg.Command[0])
-	p.cmd.Env = proc.Env(cfg.Env, allowedEnv...)
-	p.cmd.ExtraFiles = []*os.File{theirs}
 	said := newStderr(p.tail, cfg)
-	p.cmd.Stderr = said
-	proc.Harden(p.cmd)
-	if err := proc.Start(p.cmd); err != nil {
+	p.cmd, err = cfg.start(func() (*exec.Cmd, error) {
+		// The engine outlives the request that started it: no context ends it.
+		cmd := exec.CommandContext(context.Background(), cfg.Command[0], cfg.Command[1:]...)
+		cmd.Args[0] = childName(cfg.Command[0])
+		cmd.Env = proc.Env(cfg.Env, allowedEnv...)
+		cmd.ExtraFiles = []*os.File{theirs}
+		cmd.Stderr = said
+		proc.Harden(cmd)
+		return cmd, nil
+	})
+	if err != nil {
 		ours.Close()
 		return nil, fmt.Errorf("start %s: %w", cfg.Command[0], err)
 	}
+	p.offer()
 	go p.supervise(said)
 	go p.write()
 	return p, nil
+}
+
+// oomScore adds half of all memory to the child's badness, as the kernel counts it.
+const oomScore = 500
+
+// offer offers the child to the kernel's out-of-memory killer before this process. It cannot do so itself, confined as it is. A
+// kernel that refuses is no reason to refuse work.
+func (p *Process) offer() {
+	path := fmt.Sprintf("/proc/%d/oom_score_adj", p.cmd.Process.Pid)
+	_ = os.WriteFile(path, []byte(strconv.Itoa(oomScore)), 0)
+}
+
+// start starts the child that build makes, confined where it runs on a CPU.
+func (c Config) start(build func() (*exec.Cmd, error)) (*exec.Cmd, error) {
+	if c.Load.Device != "cpu" && c.Load.Device != "" {
+		cmd, err := build()
+		if err == nil {
+			err = proc.Start(cmd)
+		}
+		return cmd, err
+	}
+	may := proc.Confinement{
+		Read: []string{
+			c.Load.Path, c.Load.VADPath, "/sys/devices/system", "/sys/fs/cgroup", "/sys/kernel/mm/transparent_hugepage",
+			"/proc", // what others keep to themselves there is not shown to a confined process
+		},
+	}
+	for _, kv := range c.Env {
+		if dir, ok := strings.CutPrefix(kv, "GOCOVERDIR="); ok { // coverage of tests
+			may.Write, may.FileSize = append(may.Write, dir), 1<<30
+		}
+	}
+	return c.Sandbox.Start(build, may)
 }
 
 // handshake brings the child to a loaded model, or kills it and waits for its end.

@@ -401,6 +401,10 @@ func TestSignalsForEverybody(t *testing.T) {
 	if err != nil || string(comm) != "steno-engine\n" {
 		t.Errorf("process name %q, %v", comm, err)
 	}
+	score, err := os.ReadFile("/proc/" + strconv.Itoa(p.Info().PID) + "/oom_score_adj")
+	if err != nil || string(score) != "500\n" {
+		t.Errorf("score for the out-of-memory killer %q, %v", score, err)
+	}
 }
 
 func TestObserverAndLog(t *testing.T) {
