@@ -17,7 +17,7 @@ CGO := source .build/engine/env
 
 PKG ?= ./...
 
-.PHONY: help run build test acceptance bench bench-quick bench-history bench-api lint tools engine peer peers models samples clean clobber
+.PHONY: help run build portable portable-check test acceptance bench bench-quick bench-history bench-api lint tools engine peer peers models samples clean clobber
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,13 @@ run: build models samples ## build everything, transcribe real speech through th
 
 build: tools engine ## build bin/steno
 	@$(CGO) && go build -o bin/steno ./cmd/steno
+
+portable: tools ## build bin/steno-portable, one binary for every x86-64 (five CPU-minutes; make build is for this CPU)
+	@scripts/engine.sh portable
+	@source .build/engine-portable/env && go build -o bin/steno-portable ./cmd/steno
+
+portable-check: portable models samples ## check bin/steno-portable with each instruction set, and on emulated CPUs
+	@scripts/portable.sh
 
 test: build models samples ## run all tests with the real engine and the race detector (PKG=./audio/... for some)
 	@scripts/tools.sh espeak-ng postgresql redis-server

@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
 # engine.sh builds whisper.cpp as static libraries into .build/engine/{include,lib} and writes .build/engine/env for go;
 # nothing is done where the pin, the options, the compiler and the CPU are as before.
+# engine.sh portable does the same in .build/engine-portable for all CPUs of x86-64: variants.sh says how.
 # engine.sh peer builds whisper-cli, whisper-server and whisper-quantize from the same tree, to compare with.
 # shellcheck source=scripts/lib.sh
 source "$(dirname "$0")/lib.sh"
+# shellcheck source=scripts/variants.sh
+source scripts/variants.sh
 
 version=v1.8.5
 commit=f24588a272ae8e23280d9c220536437164e6ed28 # what the tag v1.8.5 names
@@ -14,7 +17,7 @@ content=b18424c36e9fad02be8063a931a81615221c4e94ea8b927647d08da1170fb80c
 options=(
     -DCMAKE_BUILD_TYPE=Release
     -DBUILD_SHARED_LIBS=OFF
-    -DGGML_NATIVE=ON    # for this CPU only; that is why the key below holds the CPU
+    -DGGML_NATIVE=ON    # for this CPU only, portable builds aside; that is why the key below holds the CPU
     -DGGML_LLAMAFILE=ON # halves the encoder's time on CPU, off by default
     -DGGML_OPENMP=ON    # the Go binding links with -fopenmp
     -DGGML_CCACHE=OFF   # no output that depends on a cache of this machine
@@ -30,8 +33,14 @@ headers=(ggml/src/ggml-impl.h ggml/src/ggml-backend-impl.h ggml/src/ggml-cpu/ggm
 wrap=
 [ "$(uname)" = Linux ] && wrap=-Wl,--wrap=llamafile_sgemm
 
+src=$build/engine/src
 engine=$build/engine
-src=$engine/src
+defines=${wrap:+-DSTENO_WRAP_GEMM}
+if [ "${1-}" = portable ]; then
+    engine=$build/engine-portable
+    defines="-DSTENO_WRAP_GEMM -DSTENO_VARIANTS"
+    wrap= # done where a variant is made
+fi
 obj=$engine/obj
 
 checksum_of() {
@@ -43,8 +52,19 @@ cpu() {
     grep -m1 -E '^(flags|Features)' /proc/cpuinfo || true # a hypervisor may hide some
 }
 
+# What was built for this CPU only is built anew for another.
+built_for() {
+    if [ "$engine" = "$build/engine-portable" ]; then
+        cat scripts/variants.sh
+        ld --version
+    else
+        cpu
+    fi
+}
+
 key() {
-    { echo "$content" "$engine" "${options[@]}" "${headers[*]}" "$wrap" "$(without_amx)"; c++ --version; cmake --version; cpu; } 2>/dev/null | sha256sum | cut -c1-16
+    { echo "$content" "$engine" "${options[@]}" "${headers[*]}" "$wrap" "$(without_amx)"; c++ --version; cmake --version; built_for; } 2>/dev/null |
+        sha256sum | cut -c1-16
 }
 
 from_tag() {
@@ -62,7 +82,7 @@ from_sdist() {
 }
 
 fetch() {
-    local new=$engine/src.new download=$engine/download got
+    local new=$src.new download=$src.download got
     for from in from_tag from_sdist; do
         rm -rf "$new" "$download" && mkdir -p "$new"
         say "fetching whisper.cpp $version (${from#from_})"
@@ -92,35 +112,46 @@ without_amx() {
 }
 
 # Git of this repository must not find its way into the build information of another.
+export GIT_CEILING_DIRECTORIES=$build
+
+# configure FOLDER OPTION…
 configure() {
     local flags
     flags="-ffile-prefix-map=$src=. $(without_amx)"
-    GIT_CEILING_DIRECTORIES=$engine cmake -S "$src" -B "$obj" "${options[@]}" \
-        -DCMAKE_C_FLAGS="$flags" -DCMAKE_CXX_FLAGS="$flags" >"$engine/build.log" 2>&1
+    cmake -S "$src" -B "$1" "${options[@]}" -DCMAKE_C_FLAGS="$flags" -DCMAKE_CXX_FLAGS="$flags" "${@:2}" >>"$engine/build.log" 2>&1
 }
 
-compile() { GIT_CEILING_DIRECTORIES=$engine cmake --build "$obj" -j "$(nproc)" --target "$@" >>"$engine/build.log" 2>&1; }
+# compile FOLDER TARGET…
+compile() { cmake --build "$1" -j "$(nproc)" --target "${@:2}" >>"$engine/build.log" 2>&1; }
 
 did_not_build() {
     tail -n 20 "$engine/build.log" >&2
     die "$1 did not build; all output: $engine/build.log"
 }
 
-build_libraries() {
+build_for_this_cpu() {
     say "building whisper.cpp $version with $(nproc) jobs (about one CPU-minute)"
-    rm -rf "$obj" "${engine:?}"/{include,lib,env,key}
-    configure || did_not_build whisper.cpp
-    compile whisper || did_not_build whisper.cpp
+    configure "$obj" || did_not_build whisper.cpp
+    compile "$obj" whisper || did_not_build whisper.cpp
+    find "$obj" -name 'lib*.a' -exec cp {} "$engine/lib/" \;
+}
+
+build_libraries() {
+    rm -rf "$obj" "${engine:?}"/{include,lib,env,key,build.log}
     mkdir -p "$engine/include" "$engine/lib"
     cp "$src"/include/*.h "$src"/ggml/include/*.h "${headers[@]/#/$src/}" "$engine/include/"
-    find "$obj" -name 'lib*.a' -exec cp {} "$engine/lib/" \;
+    if [ "$engine" = "$build/engine-portable" ]; then
+        build_variants
+    else
+        build_for_this_cpu
+    fi
 }
 
 # The name of the key in the C flags makes go link again after a new build: its cache does not look into libraries.
 write_env() {
     cat >"$engine/env" <<EOF
 export CGO_ENABLED=1
-export CGO_CFLAGS="-O2 -g '-I$engine/include' -DSTENO_ENGINE_KEY=$1${wrap:+ -DSTENO_WRAP_GEMM}"
+export CGO_CFLAGS="-O2 -g '-I$engine/include' -DSTENO_ENGINE_KEY=$1 $defines"
 export CGO_LDFLAGS="'-L$engine/lib'${wrap:+ $wrap}"
 EOF
 }
@@ -147,7 +178,7 @@ fi
 
 if [ "${1-}" = peer ]; then
     programs=(whisper-cli whisper-server whisper-quantize)
-    compile "${programs[@]}" || did_not_build "one of ${programs[*]}"
+    compile "$obj" "${programs[@]}" || did_not_build "one of ${programs[*]}"
     mkdir -p "$engine/bin"
     cp "${programs[@]/#/$obj/bin/}" "$engine/bin/"
     say "${programs[*]} are in .build/engine/bin"

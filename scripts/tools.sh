@@ -10,6 +10,7 @@ found() {
     case $1 in
     go) go_is_new_enough ;;
     pip) python3 -m pip --version >/dev/null 2>&1 ;;
+    qemu) command -v qemu-x86_64 >/dev/null ;;
     venv) python3 -c 'import ensurepip, venv' >/dev/null 2>&1 ;;
     ffmpeg) command -v ffmpeg >/dev/null && command -v ffprobe >/dev/null ;;
     postgresql) command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null ;; # not in Debian's PATH
@@ -31,6 +32,7 @@ package_of() {
     c++) echo g++ ;;
     pip) echo python3-pip ;;
     venv) echo python3-venv ;;
+    qemu) echo qemu-user ;;
     certificates) echo ca-certificates ;;
     *) echo "$1" ;;
     esac

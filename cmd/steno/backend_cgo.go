@@ -14,6 +14,9 @@ const hasEngine = true
 // kernels names what large matrix products run on, and what those of few columns.
 func kernels() (matrices, few string) { return whisper.Kernels() }
 
+// variant names the instruction set that the library's own kernels use.
+func variant() string { return whisper.Variant() }
+
 // gathers tells whether a core decodes several windows faster side by side than one after the other.
 func gathers() bool { return whisper.Gathers() }
 

@@ -13,6 +13,8 @@ const hasEngine = false
 
 func kernels() (matrices, few string) { return "", "" }
 
+func variant() string { return "" }
+
 func gathers() bool { return false }
 
 func traceC() {}

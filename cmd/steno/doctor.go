@@ -86,7 +86,8 @@ func (a *app) examine(ctx context.Context) []finding {
 		err = fmt.Errorf("this binary has no engine: build it with `make build`")
 	}
 	matrices, few := kernels()
-	add("engine", fmt.Sprintf("whisper.cpp is built in; matrix kernels: %s, for few columns: %s", matrices, few), err)
+	add("engine", fmt.Sprintf("whisper.cpp is built in for %s; matrix kernels: %s, for few columns: %s",
+		variant(), matrices, few), err)
 	for _, d := range (gpu.Host{}).Devices() {
 		add("device", fmt.Sprintf("%s: %s, %s free of %s", d.ID, d.Name, size(d.Free), size(d.Total)), nil)
 	}
