@@ -86,8 +86,12 @@ func (a *app) examine(ctx context.Context) []finding {
 		err = fmt.Errorf("this binary has no engine: build it with `make build`")
 	}
 	matrices, few := kernels()
+	built := "this CPU"
+	if v := variant(); v != "native" {
+		built = "every x86-64, its part for " + v + " in use"
+	}
 	add("engine", fmt.Sprintf("whisper.cpp is built in for %s; matrix kernels: %s, for few columns: %s",
-		variant(), matrices, few), err)
+		built, matrices, few), err)
 	for _, d := range (gpu.Host{}).Devices() {
 		add("device", fmt.Sprintf("%s: %s, %s free of %s", d.ID, d.Name, size(d.Free), size(d.Total)), nil)
 	}
