@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# portable.sh checks bin/steno-portable: the same words with each instruction set that it was compiled for, and on emulated CPUs
-# that have no more, where anything newer ends the process.
+# portable.sh checks bin/steno-portable: the same words with each instruction set that it was compiled for, and on an emulated CPU
+# that has the least of them, where anything newer ends the process.
 # shellcheck source=scripts/lib.sh
 source "$(dirname "$0")/lib.sh"
 
@@ -25,6 +25,5 @@ for set in cascadelake skylakex haswell sse42; do
     check "$set" env GGML_CPU_VARIANT="$set" bin/steno-portable
 done
 # In one process: a child would not be emulated.
-for cpu in Haswell Nehalem; do
-    check "an emulated $cpu" env GOMP_SPINCOUNT=0 qemu-x86_64 -cpu "$cpu" bin/steno-portable --in-process true --sandbox off --threads 1
-done
+check "an emulated Nehalem" env GOMP_SPINCOUNT=0 timeout -k 5 1200 qemu-x86_64 -cpu Nehalem \
+    bin/steno-portable --in-process true --sandbox off --threads 1
