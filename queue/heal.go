@@ -16,7 +16,7 @@ import (
 type HealConfig struct {
 	// Every is the time between two looks. Default 5 s.
 	Every time.Duration
-	// Pause is the least time between two restarts; it doubles from one to the next that did not help, up to 16 times. Default 30 s.
+	// Pause is the least time between two restarts. It doubles with each that did not help, up to 16 times. Default 30 s.
 	Pause time.Duration
 	// Restarted, if set, is told of each restart and whether it helped.
 	Restarted func(err error)
@@ -31,7 +31,7 @@ func (s *Server) Heal(ctx context.Context, cfg HealConfig) {
 	cfg.Every, cfg.Pause = or(cfg.Every, 5*time.Second), or(cfg.Pause, 30*time.Second)
 	tick := time.NewTicker(cfg.Every)
 	defer tick.Stop()
-	var last time.Time
+	var again time.Time // not before then is the server started again
 	pause, failed := cfg.Pause, 0
 	for {
 		select {
@@ -41,24 +41,20 @@ func (s *Server) Heal(ctx context.Context, cfg HealConfig) {
 		}
 		err := s.probe(ctx, cfg.Every)
 		if err == nil || ctx.Err() != nil {
-			failed = 0
+			pause, failed = cfg.Pause, 0
 			continue
 		}
 		// A server that is busy answers late, and is healthy all the same.
-		if failed++; failed < 2 || s.Health() == nil || !s.hasRoom() || time.Since(last) < pause {
+		if failed++; failed < 2 || s.Health() == nil || !s.hasRoom() || time.Now().Before(again) {
 			continue
 		}
-		s.cfg.Log.Warn("the queue does not write, starting its server again", "error", err, "health", s.Health())
-		if !last.IsZero() && time.Since(last) < 2*pause {
-			pause = min(2*pause, 16*cfg.Pause)
-		} else {
-			pause = cfg.Pause
-		}
-		last = time.Now()
+		s.cfg.Log.Warn("the queue does not write: its server is started again", "error", err)
 		err = s.Restart(ctx)
 		if err == nil {
 			err = s.probe(ctx, cfg.Every)
 		}
+		again = time.Now().Add(pause)
+		pause = min(2*pause, 16*cfg.Pause) // until a probe goes well
 		if err != nil && ctx.Err() == nil {
 			s.cfg.Log.Error("the queue's server was started again, and still does not write", "error", err)
 		}

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -48,7 +49,10 @@ func confined(cmd *exec.Cmd, c Confinement, started chan<- error) {
 		err = cmd.Start()
 	}
 	if err == nil {
-		err = limit(cmd, c)
+		if err = limit(cmd, c); err != nil {
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait() // nobody else will
+		}
 	}
 	started <- err
 	if err != nil {
@@ -83,7 +87,7 @@ func restrict(program string, c Confinement) error {
 	for _, path := range c.Read {
 		r.allow(path, readAccess)
 	}
-	for _, path := range append(c.Write, "/dev/null", "/dev/zero", "/dev/urandom", "/dev/random") {
+	for _, path := range slices.Concat(c.Write, devices) {
 		r.allow(path, readAccess|writeAccess)
 	}
 	r.allow(program, readAccess|unix.LANDLOCK_ACCESS_FS_EXECUTE)
@@ -108,6 +112,9 @@ var system = []string{
 	"/usr", "/lib", "/lib32", "/lib64", "/bin", "/opt", "/nix/store", "/gnu/store",
 	"/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives",
 }
+
+// devices are those without which programs of C do not get far.
+var devices = []string{"/dev/null", "/dev/zero", "/dev/urandom", "/dev/random"}
 
 // loaders are the programs that load libraries, which the kernel starts for every other program.
 func loaders() []string {

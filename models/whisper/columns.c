@@ -2,6 +2,7 @@
 
 #include "columns.h"
 #include "columns_avx2.h"
+#include "columns_range.h"
 #include "columns_tiles.h"
 
 #include <stdatomic.h>
@@ -23,8 +24,7 @@ enum {
 };
 
 static bool avx512_supported(void) {
-	return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-	       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("fma");
+	return kernels_avx512() && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("fma");
 }
 
 // step is 64 values of a column as the products of q8_0 take them: two blocks of bytes, each with its own scale.
@@ -145,21 +145,10 @@ COLUMNS_INLINE void rows_half(const int rows, const int n, columns_weights w, si
 	put(rows, n, sums, r, columns);
 }
 
-// RANGE makes functions that compute rows [from, to) for n columns, some at a time and the rest one by one.
-#define RANGE(type, n, rows)                                                                                          \
-	static COLUMNS_CODE __attribute__((noinline)) void type##_##n(columns_weights w, size_t from, size_t to,            \
-	                                                               const step *steps, const columns_vector *columns) { \
-		size_t r = from;                                                                                               \
-		for (; r + rows <= to; r += rows) {                                                                            \
-			rows_##type(rows, n, w, r, steps, columns);                                                                \
-		}                                                                                                              \
-		for (; r < to; r++) {                                                                                          \
-			rows_##type(1, n, w, r, steps, columns);                                                                   \
-		}                                                                                                              \
-	}
-#define RANGES(type)                                                        \
-	RANGE(type, 1, 8) RANGE(type, 2, 8) RANGE(type, 3, 4) RANGE(type, 4, 4) \
-	RANGE(type, 5, 2) RANGE(type, 6, 2) RANGE(type, 7, 2) RANGE(type, 8, 2)
+#define RANGES(type)                                                                              \
+	COLUMNS_RANGE(step, type, 1, 8) COLUMNS_RANGE(step, type, 2, 8) COLUMNS_RANGE(step, type, 3, 4) \
+	COLUMNS_RANGE(step, type, 4, 4) COLUMNS_RANGE(step, type, 5, 2) COLUMNS_RANGE(step, type, 6, 2) \
+	COLUMNS_RANGE(step, type, 7, 2) COLUMNS_RANGE(step, type, 8, 2)
 
 RANGES(q8)
 RANGES(half)
@@ -167,8 +156,8 @@ RANGES(half)
 typedef void range(columns_weights w, size_t from, size_t to, const step *steps, const columns_vector *columns);
 
 static range *const ranges[][COLUMNS_TOGETHER] = {
-	[COLUMNS_HALF] = {half_1, half_2, half_3, half_4, half_5, half_6, half_7, half_8},
-	[COLUMNS_Q8] = {q8_1, q8_2, q8_3, q8_4, q8_5, q8_6, q8_7, q8_8},
+	[COLUMNS_HALF] = COLUMNS_RANGES(half),
+	[COLUMNS_Q8] = COLUMNS_RANGES(q8),
 };
 
 // on_avx512 is columns_multiply for up to COLUMNS_TOGETHER columns.
@@ -208,12 +197,7 @@ static bool supported(kernels k) {
 	}
 }
 
-kernels columns_best(kernels most) {
-	while (!supported(most)) {
-		most--;
-	}
-	return most;
-}
+kernels columns_best(kernels most) { return kernels_best(most, supported); }
 
 static _Atomic kernels used;
 

@@ -1,6 +1,7 @@
 //go:build cgo
 
 #include "columns_avx2.h"
+#include "columns_range.h"
 
 #if defined(__x86_64__) && defined(__GNUC__)
 
@@ -175,21 +176,10 @@ COLUMNS_INLINE void rows_half(const int rows, const int n, columns_weights w, si
 	put(rows, n, sums, r, columns);
 }
 
-// RANGE makes functions that compute rows [from, to) for n columns, some at a time and the rest one by one.
-#define RANGE(type, n, rows)                                                                                            \
-	static COLUMNS_CODE __attribute__((noinline)) void type##_##n(columns_weights w, size_t from, size_t to,              \
-	                                                               const block *blocks, const columns_vector *columns) { \
-		size_t r = from;                                                                                                 \
-		for (; r + rows <= to; r += rows) {                                                                              \
-			rows_##type(rows, n, w, r, blocks, columns);                                                                 \
-		}                                                                                                                \
-		for (; r < to; r++) {                                                                                            \
-			rows_##type(1, n, w, r, blocks, columns);                                                                    \
-		}                                                                                                                \
-	}
-#define RANGES(type)                                                        \
-	RANGE(type, 1, 8) RANGE(type, 2, 4) RANGE(type, 3, 2) RANGE(type, 4, 2) \
-	RANGE(type, 5, 1) RANGE(type, 6, 1) RANGE(type, 7, 1) RANGE(type, 8, 1)
+#define RANGES(type)                                                                                 \
+	COLUMNS_RANGE(block, type, 1, 8) COLUMNS_RANGE(block, type, 2, 4) COLUMNS_RANGE(block, type, 3, 2) \
+	COLUMNS_RANGE(block, type, 4, 2) COLUMNS_RANGE(block, type, 5, 1) COLUMNS_RANGE(block, type, 6, 1) \
+	COLUMNS_RANGE(block, type, 7, 1) COLUMNS_RANGE(block, type, 8, 1)
 
 RANGES(half)
 RANGES(plain)
@@ -197,10 +187,10 @@ RANGES(vnni)
 
 typedef void range(columns_weights w, size_t from, size_t to, const block *blocks, const columns_vector *columns);
 
-static range *const half_ranges[] = {half_1, half_2, half_3, half_4, half_5, half_6, half_7, half_8};
+static range *const half_ranges[] = COLUMNS_RANGES(half);
 static range *const q8_ranges[][COLUMNS_TOGETHER] = {
-	{plain_1, plain_2, plain_3, plain_4, plain_5, plain_6, plain_7, plain_8},
-	{vnni_1, vnni_2, vnni_3, vnni_4, vnni_5, vnni_6, vnni_7, vnni_8},
+	COLUMNS_RANGES(plain),
+	COLUMNS_RANGES(vnni),
 };
 
 COLUMNS_CODE void columns_avx2(columns_weights w, size_t from, size_t to, const columns_vector *columns, size_t n, bool vnni) {

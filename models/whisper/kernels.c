@@ -12,6 +12,11 @@ bool kernels_avx2(void) {
 	return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C) != 0;
 }
 
+bool kernels_avx512(void) {
+	return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+	       __builtin_cpu_supports("avx512vl");
+}
+
 bool kernels_avxvnni(void) {
 	enum { AVX_VNNI = 1 << 4 };
 	unsigned a, b, c, d;
@@ -22,5 +27,13 @@ bool kernels_avxvnni(void) {
 
 bool kernels_avx2(void) { return false; }
 bool kernels_avxvnni(void) { return false; }
+bool kernels_avx512(void) { return false; }
 
 #endif
+
+kernels kernels_best(kernels most, bool (*supported)(kernels)) {
+	while (!supported(most)) {
+		most--;
+	}
+	return most;
+}

@@ -18,6 +18,12 @@ bool kernels_avx2(void);
 // kernels_avxvnni does the same for KERNELS_AVXVNNI, and for the compiler besides.
 bool kernels_avxvnni(void);
 
+// kernels_avx512 tells whether they have what all AVX-512 of ours needs; KERNELS_AVX512 needs VNNI or BF16 besides.
+bool kernels_avx512(void);
+
+// kernels_best is the best of those up to most that are supported; KERNELS_NONE must be.
+kernels kernels_best(kernels most, bool (*supported)(kernels));
+
 // KERNELS_KNOW_AVXVNNI tells whether this compiler's assembler knows AVX-VNNI.
 #if defined(__x86_64__) && (defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11)
 #define KERNELS_KNOW_AVXVNNI 1

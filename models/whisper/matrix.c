@@ -8,8 +8,7 @@
 
 static bool avx512_supported(void) {
 #if defined(__x86_64__) && defined(__GNUC__)
-	return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-	       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bf16");
+	return kernels_avx512() && __builtin_cpu_supports("avx512bf16");
 #else
 	return false;
 #endif
@@ -30,12 +29,7 @@ static bool supported(kernels k) {
 	}
 }
 
-kernels matrix_best(kernels most) {
-	while (!supported(most)) {
-		most--;
-	}
-	return most;
-}
+kernels matrix_best(kernels most) { return kernels_best(most, supported); }
 
 static _Atomic kernels used;
 

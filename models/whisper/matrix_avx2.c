@@ -312,23 +312,7 @@ static MATRIX_CODE void pick_half(uint16_t *dst, const float *src, const int32_t
 	}
 }
 
-const matrix_code matrix_avx2 = {
-	.per_word = PER_WORD,
-	.narrow = narrow,
-	.narrow_half = narrow_half,
-	.pack = pack,
-	.multiply = multiply,
-	.softmax = softmax,
-	.gelu = gelu,
-	.scale = scale,
-	.scale_by = scale_by,
-	.add = add,
-	.add_one = add_one,
-	.normalise = normalise,
-	.collect = collect,
-	.to_half = to_half,
-	.pick_half = pick_half,
-};
+const matrix_code matrix_avx2 = MATRIX_CODE_OF_THIS_FILE;
 
 #else
 

@@ -24,6 +24,12 @@ typedef struct {
 	void (*pick_half)(uint16_t *dst, const float *src, const int32_t *at, size_t n);
 } matrix_code;
 
+// MATRIX_CODE_OF_THIS_FILE is made of the functions of these names and of PER_WORD.
+#define MATRIX_CODE_OF_THIS_FILE \
+	{.per_word = PER_WORD, .narrow = narrow, .narrow_half = narrow_half, .pack = pack, .multiply = multiply, \
+	 .softmax = softmax, .gelu = gelu, .scale = scale, .scale_by = scale_by, .add = add, .add_one = add_one, \
+	 .normalise = normalise, .collect = collect, .to_half = to_half, .pick_half = pick_half}
+
 // matrix_avx512 is in bfloat16, for AVX512_BF16; matrix_avx2 in floats, for AVX2 with FMA and F16C.
 extern const matrix_code matrix_avx512, matrix_avx2;
 
