@@ -41,7 +41,7 @@ test: build models samples ## run all tests with the real engine and the race de
 	CGO_ENABLED=0 go build ./...
 	$(CGO) && $(if $(CORPUS),STENO_CORPUS=$(CORPUS)) go test -race -timeout 30m $(PKG)
 
-# How long fuzz runs each target, and which: a pattern over "package target".
+# How long fuzz runs each target, and which: a pattern over "./folder target".
 FUZZTIME ?= 60s
 FUZZ ?= .
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# fuzz.sh runs each fuzz target of the repository for FUZZTIME (60s), one after the other, and prints a line for each. A pattern as
-# its argument chooses some by "package target". What it finds interesting is kept in FUZZCACHE, and a later run goes on from there.
-# An input that fails lies in the package's testdata then, where it fails every test run until the fault is gone. A target that fails
-# does not end the run; it makes it fail at its end.
+# fuzz.sh runs each fuzz target of the repository for FUZZTIME (60s), one after the other, and prints a line for each. A
+# pattern as its argument chooses some by "./folder target". What it finds interesting is kept in FUZZCACHE (.build/fuzz), and
+# a later run goes on from there. An input that fails is written to the package's testdata, where it fails every test run
+# until the fault is gone. A target that fails lets the others run and makes the script fail at its end.
 # shellcheck source=scripts/lib.sh
 source "$(dirname "$0")/lib.sh"
 
@@ -29,10 +29,10 @@ printf '%-42s %12s %16s %8s\n' target executions 'new interesting' crashes
 while read -r package target; do
     ran=$((ran + 1))
     crashes=0
-    # One worker, so that a run leaves the machine usable, and the flag after -args so that corpora do not depend on go's own cache.
+    # One worker leaves the machine usable. The flag after -args wins over the one that go sets.
     if ! go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" -parallel 1 "$package" \
         -args "-test.fuzzcachedir=$cache/${package#./}" >"$log" 2>&1 </dev/null; then
-        # Go's fuzzer now and then reports its own deadline as a failure (go.dev/issue/75804, in go1.26); there is no failing input then.
+        # Go 1.26 now and then reports its own deadline as a failure (go.dev/issue/75804); there is no failing input then.
         if grep -qE '^ +context deadline exceeded$' "$log" && ! grep -q 'Failing input written' "$log"; then
             say "$package $target: ended by go's own deadline"
         else
