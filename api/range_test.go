@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -132,7 +133,7 @@ func (a whole) checkParts(boundary string, body []byte) error {
 	sum := 0
 	for r := multipart.NewReader(bytes.NewReader(body), boundary); ; {
 		part, err := r.NextPart()
-		if err == io.EOF && sum > 0 && sum <= len(a.body) {
+		if errors.Is(err, io.EOF) && sum > 0 && sum <= len(a.body) {
 			return nil
 		}
 		if err != nil {
