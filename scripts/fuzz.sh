@@ -29,8 +29,9 @@ printf '%-42s %12s %16s %8s\n' target executions 'new interesting' crashes
 while read -r package target; do
     ran=$((ran + 1))
     crashes=0
-    # One worker leaves the machine usable. The flag after -args wins over the one that go sets.
-    if ! go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" -parallel 1 "$package" \
+    # One worker leaves the machine usable. By default a minute may go on making one input smaller, which is all of the time here.
+    # The flag after -args wins over the one that go sets.
+    if ! go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" -fuzzminimizetime 1s -parallel 1 "$package" \
         -args "-test.fuzzcachedir=$cache/${package#./}" >"$log" 2>&1 </dev/null; then
         # Go 1.26 now and then reports its own deadline as a failure (go.dev/issue/75804); there is no failing input then.
         if grep -qE '^ +context deadline exceeded$' "$log" && ! grep -q 'Failing input written' "$log"; then
