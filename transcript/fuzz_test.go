@@ -122,7 +122,10 @@ func checkOrder(got []Segment, lo, hi float64) error {
 // after the other. Nothing is lost, doubled or out of order, whatever times a model makes up.
 func FuzzMerge(f *testing.F) {
 	f.Add([]byte{}, []byte{})
-	f.Add([]byte{2, 50, 240, 1, 8, 0, 24, 0, 7, 2, 8, 0, 12, 0, 7, 12, 0, 24, 0, 7, 9, 160, 1, 4, 0, 250, 250, 7, 0}, []byte{2, 100, 4, 90, 9, 1})
+	// One chunk, with two segments that overlap, the first with two words that do.
+	f.Add([]byte{1, 0, 240, 2, 8, 0, 60, 0, 7, 2, 8, 0, 20, 0, 7, 16, 0, 50, 0, 7, 30, 0, 80, 0, 7, 0}, []byte{})
+	// Two chunks that come the wrong way round, each with a segment in a pause.
+	f.Add([]byte{2, 0, 80, 1, 12, 0, 13, 0, 7, 0, 0, 80, 1, 8, 0, 60, 0, 7, 1, 12, 0, 16, 0, 7}, []byte{2, 39, 79, 119, 59, 1})
 	f.Add([]byte{3, 0, 80, 1, 255, 254, 7, 1, 253, 252, 7, 0, 80, 0, 0, 0, 1, 9, 9, 3, 3, 5}, []byte{1, 0, 255, 2, 1})
 	f.Add([]byte("\x04\x00\x00\x05abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"), []byte("\x0fpauses, more of them than chunks"))
 	f.Fuzz(func(t *testing.T, spoken, silence []byte) {
