@@ -17,7 +17,7 @@ CGO := source .build/engine/env
 
 PKG ?= ./...
 
-.PHONY: help run build portable portable-check test acceptance bench bench-quick bench-history bench-api lint tools engine peer peers models samples clean clobber
+.PHONY: help run build portable portable-check test fuzz acceptance bench bench-quick bench-history bench-api lint tools engine peer peers models samples clean clobber
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,13 @@ test: build models samples ## run all tests with the real engine and the race de
 	@scripts/clients.sh
 	CGO_ENABLED=0 go build ./...
 	$(CGO) && $(if $(CORPUS),STENO_CORPUS=$(CORPUS)) go test -race -timeout 30m $(PKG)
+
+# How long fuzz runs each target, and which: a pattern over "./folder target".
+FUZZTIME ?= 60s
+FUZZ ?= .
+
+fuzz: tools engine ## run every fuzz target for FUZZTIME, one after the other (FUZZ='audio|Merge' for some)
+	@FUZZTIME=$(FUZZTIME) scripts/fuzz.sh '$(FUZZ)'
 
 acceptance: build models samples peer ## measure what is promised: times, memory, preparation, speed (wants a quiet machine)
 	@scripts/tools.sh espeak-ng

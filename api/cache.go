@@ -182,7 +182,7 @@ func (s *Server) send(w http.ResponseWriter, r *http.Request, c reply, from stri
 		h.Add("Vary", "Authorization")
 	}
 	if c.Status == http.StatusOK {
-		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(c.Body))
+		serveContent(w, r, bytes.NewReader(c.Body))
 		return
 	}
 	if len(c.Body) > 0 {

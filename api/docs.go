@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/swaggest/swgui"
 	"github.com/swaggest/swgui/v5emb"
@@ -27,7 +26,7 @@ func (s *Server) docRoutes() error {
 		requestOf(r.Context()).route = "/openapi.json"
 		w.Header().Set("Content-Type", jsonType)
 		w.Header().Set("ETag", `"`+hashOf(json.RawMessage(spec))+`"`)
-		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(spec))
+		serveContent(w, r, bytes.NewReader(spec))
 	})
 	page := v5emb.NewHandlerWithConfig(swgui.Config{
 		Title: "steno", SwaggerJSON: "/openapi.json", BasePath: "/docs",

@@ -87,7 +87,7 @@ func (s *Server) content(w http.ResponseWriter, r *http.Request) error {
 	h.Set("Content-Disposition", disposition(how, f.Name))
 	h.Set("ETag", `"`+f.SHA256+`"`)
 	h.Set("Cache-Control", "private, no-cache")
-	http.ServeContent(&moving{ResponseWriter: w}, r, "", time.Time{}, object)
+	serveContent(&moving{ResponseWriter: w}, r, object)
 	return nil
 }
 

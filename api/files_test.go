@@ -77,6 +77,8 @@ func TestFileContent(t *testing.T) {
 		{"more than there is", "GET", []string{"Range", "bytes=16000-99999"}, 206, end, "bytes 16000-16043/16044"},
 		{"head of a part", "HEAD", []string{"Range", "bytes=0-43"}, 206, nil, "bytes 0-43/16044"},
 		{"outside", "GET", []string{"Range", "bytes=16044-"}, 416, nil, "bytes */16044"},
+		{"last none", "GET", []string{"Range", "bytes=-0"}, 416, nil, "bytes */16044"},
+		{"start and last none", "GET", []string{"Range", "bytes=0-43, -0"}, 206, content[:44], "bytes 0-43/16044"},
 		{"range that is none", "GET", []string{"Range", "seconds=1-2"}, 416, nil, ""},
 		{"what the client has", "GET", []string{"If-None-Match", tag}, 304, nil, ""},
 		{"what it has not", "GET", []string{"If-None-Match", `"other"`}, 200, content, ""},

@@ -1,8 +1,12 @@
 package api
 
 import (
+	"bytes"
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -190,6 +194,71 @@ func FuzzToken(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		if c, err := ours.parse(text); err == nil || c.Subject != "" {
 			t.Errorf("%q is a token: %+v, %v", text, c, err)
+		}
+	})
+}
+
+// FuzzSigned: what we signed ourselves is a token only with our algorithm and the key's name in its header, and with who it is from,
+// for and about, and times that hold, in its claims.
+func FuzzSigned(f *testing.F) {
+	const now = 1_700_000_000
+	key := Key{"0123456789abcdef", bytes.Repeat([]byte("k"), minSecret)}
+	ours := newTokens(Config{Keys: Keys{key}, TokenLifetime: time.Hour, Now: func() time.Time { return time.Unix(now, 0) }})
+	const header = `{"alg":"HS256","typ":"JWT","kid":"0123456789abcdef"}`
+	const good = `{"iss":"steno","aud":["steno-api"],"sub":"u","iat":1700000000,"exp":1700003600,"gen":1,"auth_time":1700000000}`
+	for _, seed := range []string{
+		header, `{"alg":"none","kid":"0123456789abcdef"}`, `{"alg":"HS512","kid":"0123456789abcdef"}`, `{"alg":"HS256"}`, `{"alg":"HS256","kid":1}`,
+		`{"alg":"HS256","kid":"0123456789abcdef","crit":["b64"],"b64":false}`, `{"alg":["HS256"],"kid":"0123456789abcdef"}`,
+		`{"alg":"none","alg":"HS256","kid":"0123456789abcdef"}`, `{"ALG":"HS256","KID":"0123456789abcdef"}`, `{"alg":"RS256","jwk":{},"kid":""}`, `[]`,
+	} {
+		f.Add(seed, good)
+	}
+	for _, seed := range []string{
+		`{}`, `null`, `[]`, strings.Replace(good, "steno-api", "other", 1), strings.Replace(good, "1700003600", "1699999969", 1),
+		strings.Replace(good, "1700003600", "1e400", 1), strings.Replace(good, "1700003600", `"1700003600"`, 1),
+		strings.Replace(good, `"iat":1700000000`, `"iat":1700000031`, 1), strings.Replace(good, `["steno-api"]`, `"steno-api"`, 1),
+		strings.Replace(good, `,"exp":1700003600`, "", 1), strings.Replace(good, `"iat":1700000000,`, "", 1),
+		strings.Replace(good, `"iss":"steno",`, "", 1), strings.Replace(good, `"aud":["steno-api"],`, "", 1),
+		strings.Replace(good, `"sub":"u"`, `"sub":""`, 1), strings.Replace(good, `"gen"`, `"nbf":1e12,"gen"`, 1), good + good,
+	} {
+		f.Add(header, seed)
+	}
+	f.Fuzz(func(t *testing.T, header, claims string) {
+		text := base64.RawURLEncoding.EncodeToString([]byte(header)) + "." + base64.RawURLEncoding.EncodeToString([]byte(claims))
+		mac := hmac.New(sha256.New, key.Secret)
+		mac.Write([]byte(text))
+		c, err := ours.parse(text + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil)))
+		if err != nil {
+			if c.Subject != "" {
+				t.Errorf("%s %s is refused (%v), and gives %+v", header, claims, err, c)
+			}
+			return
+		}
+		var h map[string]any
+		if err := json.Unmarshal([]byte(header), &h); err != nil || h["alg"] != "HS256" || h["kid"] != key.ID {
+			t.Errorf("the header %s was taken: %v", header, err)
+		}
+		var said struct {
+			Issuer    string          `json:"iss"`
+			Audience  json.RawMessage `json:"aud"`
+			Expires   json.Number     `json:"exp"`
+			IssuedAt  json.Number     `json:"iat"`
+			NotBefore json.Number     `json:"nbf"`
+		}
+		if err := json.Unmarshal([]byte(claims), &said); err != nil {
+			t.Fatalf("the claims %s were taken: %v", claims, err)
+		}
+		seconds := func(n json.Number) float64 {
+			v, err := n.Float64()
+			if err != nil && n != "" {
+				t.Fatalf("the claims %s were taken: %v", claims, err)
+			}
+			return v
+		}
+		const slack = 31 // seconds, our leeway and rounding
+		if said.Issuer != "steno" || !bytes.Contains(said.Audience, []byte(audience)) || c.Subject == "" ||
+			seconds(said.Expires) < now-slack || seconds(said.IssuedAt) > now+slack || seconds(said.NotBefore) > now+slack {
+			t.Errorf("the claims %s were taken: %+v", claims, said)
 		}
 	})
 }

@@ -443,5 +443,18 @@ func FuzzParseProbe(f *testing.F) {
 		if err == nil && (info.Duration < 0 || math.IsNaN(info.Duration) || math.IsInf(info.Duration, 0)) {
 			t.Errorf("duration %v", info.Duration)
 		}
+		if err != nil {
+			var je *job.Error
+			if !errors.As(err, &je) || je.Code == "" || je.Message == "" {
+				t.Errorf("error %#v", err)
+			}
+			return
+		}
+		if info.BitRate < 0 || info.SampleRate < 0 || info.Codec == "" || info.Exact && info.Duration == 0 {
+			t.Errorf("%+v", info)
+		}
+		if _, err := NewPlan(info, Want{}, Resources{Slots: 1}); err != nil {
+			t.Errorf("no plan for %+v: %v", info, err)
+		}
 	})
 }

@@ -1,9 +1,13 @@
 package queue
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -217,11 +221,21 @@ func TestBackoff(t *testing.T) {
 	}
 }
 
+// FuzzParseMessage: a job that is taken from a message is the one of its subject, and is the same after a way through the record.
 func FuzzParseMessage(f *testing.F) {
 	id := job.NewID()
 	subject := jobSubject(DefaultPool, 0, id)
+	full, err := json.Marshal(job.Job{
+		ID: id, User: "ada", FileName: "a.wav", Source: job.Source{Object: "x", SHA256: "x", Size: 1}, External: true, Priority: -1,
+		Params: job.Params{Language: "de", Words: true, ChunkSeconds: 30}, Webhook: "https://x", Created: time.Unix(1e9, 1).UTC(),
+	})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(subject, full)
 	f.Add(subject, []byte(`{"id":"`+string(id)+`"}`))
 	f.Add(subject, []byte(`{"id":"`+strings.ToLower(string(id))+`"}`))
+	f.Add(subject, []byte(`{"id":"`+string(id)+`","created":"9999-12-31T23:59:59.999999999-23:59","file_name":"\ud800"}`))
 	f.Add(subject, []byte(`{`))
 	f.Add("", []byte(`null`))
 	f.Fuzz(func(t *testing.T, subject string, data []byte) {
@@ -231,6 +245,62 @@ func FuzzParseMessage(f *testing.F) {
 		}
 		if _, err := job.ParseID(string(j.ID)); err != nil || !strings.HasSuffix(subject, "."+string(j.ID)) {
 			t.Errorf("took job %q on %q", j.ID, subject)
+		}
+		r := newRecord(j, DefaultPool, time.Unix(1e9, 0).UTC())
+		written, err := r.encode()
+		if err != nil {
+			t.Fatalf("took what cannot be recorded: %v", err)
+		}
+		kept, err := decodeRecord(written)
+		if err != nil || !reflect.DeepEqual(kept, r) {
+			t.Errorf("%+v is kept as %+v, %v", r, kept, err)
+		}
+		sent, err := json.Marshal(kept.Job)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again, err := parseMessage(kept.subject(), sent); err != nil || !reflect.DeepEqual(again, j) {
+			t.Errorf("%+v is sent as %s, and read as %+v, %v", j, sent, again, err)
+		}
+	})
+}
+
+// FuzzRecord: what is read as a record can be written, and is read as the same again.
+func FuzzRecord(f *testing.F) {
+	now := time.Unix(1e9, 0).UTC()
+	r := newRecord(job.Job{ID: job.NewID(), Params: job.Params{ChunkSeconds: 30}}, DefaultPool, now)
+	seed := func() {
+		data, err := r.encode()
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	seed()
+	r.claim(lease{ID: "l", Worker: "w", TTL: time.Second, Ack: "$JS.ACK"}, 3, now, now)
+	seed()
+	v := verdict{outcome: OutcomeRetried, err: job.Errorf(job.Internal, "X", "it fails: %w", io.EOF), delay: time.Second}
+	if _, err := r.settle("l", v, job.Progress{Stage: job.StageMerge, Done: 1.5, Total: 3}, now); err != nil {
+		f.Fatal(err)
+	}
+	seed()
+	f.Add([]byte(`{"state":"done","lease":{"ttl":-1},"history":[{},{"error":{}}],"retry_at":"0001-01-01T00:00:00Z","attempt":-5}`))
+	f.Add([]byte(`{"lease":null,"history":[],"error":{"class":"\ud800"},"started":"2026-02-29T00:00:00Z"}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		r, err := decodeRecord(data)
+		if err != nil {
+			return
+		}
+		written, err := r.encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := decodeRecord(written)
+		if err != nil {
+			t.Fatalf("%v: %s", err, written)
+		}
+		if twice, err := again.encode(); err != nil || !bytes.Equal(twice, written) {
+			t.Fatalf("%s is written again as %s, %v", written, twice, err)
 		}
 	})
 }

@@ -337,8 +337,13 @@ func FuzzWriters(f *testing.F) {
 			return // times as Merge gives them
 		}
 		middle := start + length
+		var words []Word
+		for i, word := range strings.Fields(text) {
+			words = append(words, Word{Start: middle + float64(i)/4, End: middle + float64(i+1)/4, Text: word})
+		}
+		end := middle + float64(len(words))/4
 		tr := Transcript{Text: text, Language: speaker, Model: text, Segments: []Segment{
-			{Start: start, End: middle, Text: text}, {Start: middle, End: middle + 1, Text: text, Speaker: speaker},
+			{Start: start, End: middle, Text: text}, {Start: middle, End: end, Text: text, Speaker: speaker, Words: words},
 		}}
 		if err := checkSubtitles(tr); err != nil {
 			t.Fatal(err)
@@ -348,7 +353,15 @@ func FuzzWriters(f *testing.F) {
 		if strings.ContainsFunc(plain, func(r rune) bool { return unicode.IsControl(r) && r != '\n' }) {
 			t.Errorf("control characters in %q", plain)
 		}
-		render(t, JSON, tr, "")
+		checkJSON(t, tr)
+		tr.Segments[1].Speaker = "" // then all that they say is the text
+		want := squeeze(text) + squeeze(text)
+		if got := squeeze(render(t, TXT, tr, "")); got != want {
+			t.Errorf("the text says %q, want %q", got, want)
+		}
+		if got := squeeze(documentText(t, render(t, DOCX, tr, ""))); got != want {
+			t.Errorf("the document says %q, want %q", got, want)
+		}
 	})
 }
 
