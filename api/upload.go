@@ -81,23 +81,29 @@ func (s *Server) receive(w http.ResponseWriter, r *http.Request) (f form, done f
 	return f, done, nil
 }
 
-// enterUpload bounds the uploads at the same time, and takes none where there is no room.
+// enterUpload bounds the uploads at the same time, in all and of one caller, and takes none where there is no room.
 func (s *Server) enterUpload(ctx context.Context) (leave func(), err error) {
 	if err := s.cfg.Room(); err != nil {
 		return nil, err
 	}
-	wait := time.NewTimer(uploadWait)
-	defer wait.Stop()
-	select {
-	case s.uploads <- struct{}{}:
-		return func() { <-s.uploads }, nil
-	case <-wait.C:
-		s.metrics.limited.WithLabelValues("uploads").Inc()
-		return nil, newProblem(http.StatusServiceUnavailable, "BUSY", "many files are being uploaded: try again in a moment").
-			with("Retry-After", "5")
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	waiting, cancel := context.WithTimeout(ctx, uploadWait)
+	defer cancel()
+	limit := "upload_share"
+	if giveBack, ok := s.uploadShares.enter(requestOf(ctx).caller(), waiting.Done()); ok {
+		select {
+		case s.uploads <- struct{}{}:
+			return func() { <-s.uploads; giveBack() }, nil
+		case <-waiting.Done():
+			giveBack()
+			limit = "uploads"
+		}
 	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	s.metrics.limited.WithLabelValues(limit).Inc()
+	return nil, newProblem(http.StatusServiceUnavailable, "BUSY", "many files are being uploaded: try again in a moment").
+		with("Retry-After", "5")
 }
 
 // steady is a body that may take long as long as bytes flow.
