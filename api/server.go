@@ -42,8 +42,8 @@ type Server struct {
 	users, addresses      *limits
 	failures, failedNames *limits // of log-ins, by address and by name
 	inFlight, uploads     chan struct{}
-	requestShares         *shares // of inFlight
-	uploadShares          *shares // of uploads
+	requestShares         *shares         // of inFlight
+	uploadShares          *shares         // of uploads
 	distrust              atomic.Int64    // until when the cache is not asked, in nanoseconds since 1970
 	draining              context.Context // ends when open streams have to
 	drain                 context.CancelFunc
