@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"steno/job"
@@ -245,12 +246,13 @@ func scratchError(err error) error {
 	return job.Errorf(job.Resource, "SCRATCH", "write the upload: %w", err)
 }
 
-// cleanName is a file's name without folders and what no name has.
+// cleanName is a file's name without folders and what no name has: control characters, which a terminal would obey, line ends of
+// all kinds, and what turns the characters after it around, so that gnp.exe reads as exe.png.
 func cleanName(name string) string {
 	name = strings.ToValidUTF8(name, "")
 	name = path.Base(strings.ReplaceAll(name, `\`, "/")) // browsers of old send whole paths
 	name = strings.Map(func(c rune) rune {
-		if c < ' ' || c == 0x7f || c == utf8.MaxRune {
+		if unicode.IsControl(c) || c >= 0x2028 && c <= 0x202e || c >= 0x2066 && c <= 0x2069 || c == utf8.MaxRune {
 			return -1
 		}
 		return c
