@@ -135,10 +135,10 @@ func TestWorkerPermissions(t *testing.T) {
 	cfg := quick()
 	cfg.NoMaintenance = false
 	work(t, worker, cfg, func(ctx context.Context, d *Delivery) (transcript.Transcript, error) {
-		switch {
-		case d.Job.Params.Prompt == "fail":
+		switch d.Job.Params.Prompt {
+		case "fail":
 			return transcript.Transcript{}, job.Errorf(job.Input, "BAD", "this is no audio: send another file")
-		case d.Job.Params.Prompt == "wait":
+		case "wait":
 			<-ctx.Done()
 			return transcript.Transcript{}, context.Cause(ctx)
 		}

@@ -173,8 +173,8 @@ func (s *Store) complete(ctx context.Context, f *os.File, e Entry) error {
 	return fmt.Errorf("%w: it has the SHA-256 %s, not %s", errStart, sum, e.SHA256)
 }
 
-// withoutUser takes name and password out of a mirror's address, so that it can be shown. It does without url.Parse, for those that it
-// cannot read are shown too.
+// withoutUser takes name and password out of a mirror's address, so that it can be shown. It does without url.Parse, for those
+// that it cannot read are shown too.
 func withoutUser(mirror string) string {
 	scheme, rest, is := strings.Cut(mirror, "://")
 	if !is {
@@ -183,7 +183,8 @@ func withoutUser(mirror string) string {
 	return scheme + "://" + rest[strings.LastIndex(rest, "@")+1:]
 }
 
-// withoutURL takes the address out of an error of the HTTP client: the mirror stands before it, and where that leads on to may be signed.
+// withoutURL takes the address out of an error of the HTTP client: the mirror stands before it, and where that leads on to may be
+// signed.
 func withoutURL(err error) error {
 	var e *url.Error
 	if errors.As(err, &e) {
