@@ -8,6 +8,10 @@ MAKEFLAGS += --no-print-directory
 
 GOLANGCI_LINT := v2.15.0
 LINTER := .build/tools/golangci-lint-$(GOLANGCI_LINT)
+GOVULNCHECK := v1.9.0
+VULNCHECK := .build/tools/govulncheck-$(GOVULNCHECK)
+CYCLONEDX := v1.10.0
+SBOM := .build/tools/cyclonedx-gomod-$(CYCLONEDX)
 
 # Folder of real speech for the tests that measure accuracy; empty leaves it to the samples in .build/samples.
 CORPUS ?= $(abspath $(wildcard ../shared/corpus))
@@ -17,7 +21,7 @@ CGO := source .build/engine/env
 
 PKG ?= ./...
 
-.PHONY: help run build portable portable-check test fuzz acceptance bench bench-quick bench-history bench-api lint tools engine peer peers models samples clean clobber
+.PHONY: help run build portable portable-check test fuzz acceptance bench bench-quick bench-history bench-api lint audit sbom tools engine peer peers models samples clean clobber
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -85,6 +89,18 @@ lint: tools engine $(LINTER) ## check layout, code and scripts
 		[ -z "$$unformatted" ] || { echo "not formatted by gofmt:"; echo "$$unformatted"; exit 1; }
 	$(CGO) && $(LINTER) run
 
+audit: tools engine sbom $(VULNCHECK) ## check the modules: checksums, and known holes in what is called (asks VULNDB, vuln.go.dev)
+	go mod verify
+	@$(CGO); rc=0; $(VULNCHECK) $(if $(VULNDB),-db $(VULNDB)) -test ./... || rc=$$?; case $$rc in \
+		0) ;; \
+		3) echo "audit: holes are known in what is called: take the versions that are named above" >&2; exit 1 ;; \
+		*) echo "audit: nothing was checked for known holes: reach https://vuln.go.dev, or name a copy with VULNDB=URL" >&2; exit 1 ;; \
+	esac
+
+sbom: tools engine $(SBOM) ## list what bin/steno is made of in .build/sbom.json (CycloneDX)
+	@$(CGO) && $(SBOM) app -json -licenses -std -main cmd/steno -output .build/sbom.json . 2>/dev/null
+	@echo "sbom: .build/sbom.json"
+
 engine: tools ## build whisper.cpp from its pinned source, for this CPU
 	@scripts/engine.sh
 
@@ -112,3 +128,11 @@ clobber: ## remove all that make made or fetched
 $(LINTER):
 	CGO_ENABLED=0 GOBIN=$(CURDIR)/.build/tools go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT)
 	@mv .build/tools/golangci-lint $@
+
+$(VULNCHECK):
+	CGO_ENABLED=0 GOBIN=$(CURDIR)/.build/tools go install golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK)
+	@mv .build/tools/govulncheck $@
+
+$(SBOM):
+	CGO_ENABLED=0 GOBIN=$(CURDIR)/.build/tools go install github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@$(CYCLONEDX)
+	@mv .build/tools/cyclonedx-gomod $@

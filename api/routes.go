@@ -171,7 +171,7 @@ func (s *Server) HandleFunc(pattern string, handle func(http.ResponseWriter, *ht
 			return newProblem(http.StatusForbidden, "NOT_ADMIN", "only administrators may see this: ask one")
 		}
 		if !t.free && !t.stream {
-			leave, err := s.admit()
+			leave, err := s.admit(requestOf(r.Context()))
 			if err != nil {
 				return err
 			}
@@ -182,15 +182,23 @@ func (s *Server) HandleFunc(pattern string, handle func(http.ResponseWriter, *ht
 	}))
 }
 
-// admit lets a request in where there are not too many already.
-func (s *Server) admit() (leave func(), err error) {
+// admit lets a request in where there are not too many already, in all and of its caller.
+func (s *Server) admit(q *request) (leave func(), err error) {
+	busy := func(limit string) error {
+		s.metrics.limited.WithLabelValues(limit).Inc()
+		return newProblem(http.StatusServiceUnavailable, "BUSY", "the service is busy: try again in a moment").
+			with("Retry-After", seconds(time.Second))
+	}
+	giveBack, ok := s.requestShares.enter(q.caller(), nil)
+	if !ok {
+		return nil, busy("share")
+	}
 	select {
 	case s.inFlight <- struct{}{}:
-		return func() { <-s.inFlight }, nil
+		return func() { <-s.inFlight; giveBack() }, nil
 	default:
-		s.metrics.limited.WithLabelValues("in_flight").Inc()
-		return nil, newProblem(http.StatusServiceUnavailable, "BUSY", "the service is busy: try again in a moment").
-			with("Retry-After", seconds(time.Second))
+		giveBack()
+		return nil, busy("in_flight")
 	}
 }
 

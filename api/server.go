@@ -42,6 +42,8 @@ type Server struct {
 	users, addresses      *limits
 	failures, failedNames *limits // of log-ins, by address and by name
 	inFlight, uploads     chan struct{}
+	requestShares         *shares         // of inFlight
+	uploadShares          *shares         // of uploads
 	distrust              atomic.Int64    // until when the cache is not asked, in nanoseconds since 1970
 	draining              context.Context // ends when open streams have to
 	drain                 context.CancelFunc
@@ -73,6 +75,7 @@ func New(cfg Config) (*Server, error) {
 		failures:    newLimits(cfg.LoginRate, time.Minute, cfg.LoginRate),
 		failedNames: newLimits(cfg.LoginRate*namesPerAddress, time.Minute, cfg.LoginRate*namesPerAddress),
 		inFlight:    make(chan struct{}, cfg.InFlight), uploads: make(chan struct{}, cfg.Uploads),
+		requestShares: newShares(cfg.InFlight), uploadShares: newShares(cfg.Uploads),
 	}
 	s.cache = cache
 	s.draining, s.drain = context.WithCancel(context.Background())

@@ -101,6 +101,25 @@ func (b *bare) badAuthorizations() map[string][]string {
 	list["revoked"] = []string{"Bearer " + rex.token}
 	again := must(b.store.User(ctx, rex.ID))(b.T)
 	b.call(user{again, b.token(again).String()}, "GET", "/api/v1/user/me", nil).want(200)
+
+	// API keys that have been good: one was revoked, and the owner of the other was disabled.
+	kim := b.account("kim")
+	for what, end := range map[string]func(id string){
+		"API key that was revoked": func(id string) { b.call(kim, "DELETE", "/api/v1/user/keys/"+id, nil).want(204) },
+		"API key of a disabled user": func(string) {
+			must(b.store.ChangeUser(ctx, kim.ID, store.UserChange{Disabled: &yes}))(b.T)
+		},
+	} {
+		off := false
+		kim.User = must(b.store.ChangeUser(ctx, kim.ID, store.UserChange{Disabled: &off}))(b.T)
+		kim.token = b.token(kim.User).String()
+		var k keyOf
+		b.call(kim, "POST", "/api/v1/user/keys", map[string]string{"name": "laptop"}).want(201).json(&k)
+		b.call(user{token: k.Key}, "GET", "/api/v1/user/me", nil).want(200)
+		end(k.ID)
+		list[what] = []string{"Bearer " + k.Key}
+	}
+	must(b.store.ChangeUser(ctx, kim.ID, store.UserChange{Disabled: &yes}))(b.T) // whichever came last
 	return list
 }
 
@@ -110,13 +129,16 @@ func TestTokens(t *testing.T) {
 	b := newBare(t)
 	bad := b.badAuthorizations()
 	var public []string
+	routes, refusals := 0, 0
 	for _, o := range operations(t, b.call(user{}, "GET", "/openapi.json", nil).want(200).body) {
 		path := o.at(string(job.NewID()))
 		if o.public {
 			public = append(public, o.method+" "+o.path)
 			continue
 		}
+		routes++
 		for name, values := range bad {
+			refusals++
 			req := b.request(o.method, path, nil)
 			for _, v := range values {
 				req.Header.Add("Authorization", v)
@@ -133,6 +155,10 @@ func TestTokens(t *testing.T) {
 		if got := b.call(user{u, b.token(u).String()}, o.method, path, nil); got.StatusCode == 401 || got.StatusCode >= 500 {
 			t.Errorf("%s with a good token: %d: %s", got.what, got.StatusCode, got.body)
 		}
+	}
+	t.Logf("%d routes, each with %d credentials that are none: %d refusals", routes, len(bad), refusals)
+	if len(bad) < 50 || routes < 20 {
+		t.Errorf("only %d credentials on %d routes", len(bad), routes)
 	}
 	slices.Sort(public)
 	if want := []string{

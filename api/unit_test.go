@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode"
 	"unicode/utf8"
 
 	"pgregory.net/rapid"
@@ -31,41 +32,45 @@ func (s *Server) Patterns() (list []string) {
 func TestCleanName(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]string{
-		"a.wav":                         "a.wav",
-		"Übung – 1 (neu).mp3":           "Übung – 1 (neu).mp3",
-		"日本語.wav":                       "日本語.wav",
-		"":                              "audio",
-		".":                             "audio",
-		"..":                            "audio",
-		"...":                           "...",
-		"/":                             "audio",
-		`\`:                             "audio",
-		"///":                           "audio",
-		"a/..":                          "audio",
-		"../../etc/passwd":              "passwd",
-		"/home/ada/a.wav":               "a.wav",
-		"/home/ada/":                    "ada",
-		`C:\Users\ada\a.wav`:            "a.wav",
-		`\\server\share\a.wav`:          "a.wav",
-		`a\..`:                          "audio",
-		"a\x00b.wav":                    "ab.wav",
-		"a\r\nSet-Cookie: b.wav":        "aSet-Cookie: b.wav",
-		"\x1b[31mred.wav":               "[31mred.wav",
-		"tab\there\x7f.wav":             "tabhere.wav",
-		"\x00":                          "audio",
-		".\x01.":                        "audio",
-		"  a.wav \n":                    "a.wav",
-		"   ":                           "audio",
-		"\u00a0":                        "audio",
-		"\xff\xfea.wav":                 "a.wav",
-		"\xff":                          "audio",
-		"caf\xe9.wav":                   "caf.wav",
-		"a\U0010FFFFb.wav":              "ab.wav",
-		".hidden":                       ".hidden",
-		strings.Repeat("x", 300):        strings.Repeat("x", 255),
-		strings.Repeat("ü", 300):        strings.Repeat("ü", 255),
-		strings.Repeat(" ", 300):        "audio",
-		strings.Repeat("y", 254) + " z": strings.Repeat("y", 254),
+		"a.wav":                          "a.wav",
+		"Übung – 1 (neu).mp3":            "Übung – 1 (neu).mp3",
+		"日本語.wav":                        "日本語.wav",
+		"":                               "audio",
+		".":                              "audio",
+		"..":                             "audio",
+		"...":                            "...",
+		"/":                              "audio",
+		`\`:                              "audio",
+		"///":                            "audio",
+		"a/..":                           "audio",
+		"../../etc/passwd":               "passwd",
+		"/home/ada/a.wav":                "a.wav",
+		"/home/ada/":                     "ada",
+		`C:\Users\ada\a.wav`:             "a.wav",
+		`\\server\share\a.wav`:           "a.wav",
+		`a\..`:                           "audio",
+		"a\x00b.wav":                     "ab.wav",
+		"a\r\nSet-Cookie: b.wav":         "aSet-Cookie: b.wav",
+		"\x1b[31mred.wav":                "[31mred.wav",
+		"tab\there\x7f.wav":              "tabhere.wav",
+		"\x00":                           "audio",
+		".\x01.":                         "audio",
+		"  a.wav \n":                     "a.wav",
+		"a\u202egnp.wav":                 "agnp.wav",
+		"\u2066a\u2069.wav\u2028b\u0085": "a.wavb",
+		"\u009b31mred.wav":               "31mred.wav",
+		"\u200fאב\u200e.wav":             "\u200fאב\u200e.wav",
+		"   ":                            "audio",
+		"\u00a0":                         "audio",
+		"\xff\xfea.wav":                  "a.wav",
+		"\xff":                           "audio",
+		"caf\xe9.wav":                    "caf.wav",
+		"a\U0010FFFFb.wav":               "ab.wav",
+		".hidden":                        ".hidden",
+		strings.Repeat("x", 300):         strings.Repeat("x", 255),
+		strings.Repeat("ü", 300):         strings.Repeat("ü", 255),
+		strings.Repeat(" ", 300):         "audio",
+		strings.Repeat("y", 254) + " z":  strings.Repeat("y", 254),
 	} {
 		if got := cleanName(name); got != want {
 			t.Errorf("cleanName(%.40q) is %.40q, want %.40q", name, got, want)
@@ -80,7 +85,9 @@ func FuzzCleanName(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, name string) {
 		got := cleanName(name)
-		odd := strings.ContainsFunc(got, func(c rune) bool { return c < ' ' || strings.ContainsRune("/\\\x7f\U0010FFFF", c) })
+		odd := strings.ContainsFunc(got, func(c rune) bool {
+			return unicode.IsControl(c) || strings.ContainsRune("/\\\u2028\u202e\u2066\U0010FFFF", c)
+		})
 		if got == "" || got == "." || got == ".." || !utf8.ValidString(got) || odd || len(got) > 1024 || strings.TrimSpace(got) != got {
 			t.Errorf("cleanName(%q) is %q", name, got)
 		}

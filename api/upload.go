@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"steno/job"
@@ -81,23 +82,29 @@ func (s *Server) receive(w http.ResponseWriter, r *http.Request) (f form, done f
 	return f, done, nil
 }
 
-// enterUpload bounds the uploads at the same time, and takes none where there is no room.
+// enterUpload bounds the uploads at the same time, in all and of one caller, and takes none where there is no room.
 func (s *Server) enterUpload(ctx context.Context) (leave func(), err error) {
 	if err := s.cfg.Room(); err != nil {
 		return nil, err
 	}
-	wait := time.NewTimer(uploadWait)
-	defer wait.Stop()
-	select {
-	case s.uploads <- struct{}{}:
-		return func() { <-s.uploads }, nil
-	case <-wait.C:
-		s.metrics.limited.WithLabelValues("uploads").Inc()
-		return nil, newProblem(http.StatusServiceUnavailable, "BUSY", "many files are being uploaded: try again in a moment").
-			with("Retry-After", "5")
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	waiting, cancel := context.WithTimeout(ctx, uploadWait)
+	defer cancel()
+	limit := "upload_share"
+	if giveBack, ok := s.uploadShares.enter(requestOf(ctx).caller(), waiting.Done()); ok {
+		select {
+		case s.uploads <- struct{}{}:
+			return func() { <-s.uploads; giveBack() }, nil
+		case <-waiting.Done():
+			giveBack()
+			limit = "uploads"
+		}
 	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	s.metrics.limited.WithLabelValues(limit).Inc()
+	return nil, newProblem(http.StatusServiceUnavailable, "BUSY", "many files are being uploaded: try again in a moment").
+		with("Retry-After", "5")
 }
 
 // steady is a body that may take long as long as bytes flow.
@@ -239,12 +246,13 @@ func scratchError(err error) error {
 	return job.Errorf(job.Resource, "SCRATCH", "write the upload: %w", err)
 }
 
-// cleanName is a file's name without folders and what no name has.
+// cleanName is a file's name without folders and what no name has: control characters, which a terminal would obey, line ends of
+// all kinds, and what turns the characters after it around, so that gnp.exe reads as exe.png.
 func cleanName(name string) string {
 	name = strings.ToValidUTF8(name, "")
 	name = path.Base(strings.ReplaceAll(name, `\`, "/")) // browsers of old send whole paths
 	name = strings.Map(func(c rune) rune {
-		if c < ' ' || c == 0x7f || c == utf8.MaxRune {
+		if unicode.IsControl(c) || c >= 0x2028 && c <= 0x202e || c >= 0x2066 && c <= 0x2069 || c == utf8.MaxRune {
 			return -1
 		}
 		return c

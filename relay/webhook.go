@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/url"
 	"time"
@@ -97,7 +98,7 @@ type webhooks struct {
 }
 
 func newWebhooks(cfg Config, m *metrics) *lane {
-	w := &webhooks{cfg: cfg, client: newClient(cfg.Webhooks), metrics: m}
+	w := &webhooks{cfg: cfg, client: newClient(cfg.Webhooks, cfg.Webhooks.Policy.dialer(cfg.Webhooks.Timeout)), metrics: m}
 	return &lane{
 		name: store.LaneWebhook, outbox: cfg.Store, do: w.do, pause: cfg.Webhooks.pause, tick: cfg.Tick,
 		// A third is for the call and what the database is asked around it.
@@ -108,11 +109,11 @@ func newWebhooks(cfg Config, m *metrics) *lane {
 
 // newClient makes the client for addresses that users chose. It follows no redirect, for the signature would go to somebody else,
 // uses no proxy, which would dial in its place, and keeps no connection, so that the address is checked for each call.
-func newClient(c WebhookConfig) *http.Client {
+func newClient(c WebhookConfig, d *net.Dialer) *http.Client {
 	return &http.Client{
 		Timeout: c.Timeout,
 		Transport: &http.Transport{
-			DialContext: c.Policy.dialer(c.Timeout).DialContext, DisableKeepAlives: true, DisableCompression: true,
+			DialContext: d.DialContext, DisableKeepAlives: true, DisableCompression: true,
 			TLSHandshakeTimeout: c.Timeout, ResponseHeaderTimeout: c.Timeout, MaxResponseHeaderBytes: maxAnswer,
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

@@ -24,7 +24,11 @@ func writeVTT(w io.Writer, t Transcript) error {
 	for _, c := range cuesOf(t.Segments, false) {
 		text := escape.Replace(strings.Join(c.lines, "\n"))
 		if c.speaker != "" {
-			text = "<v " + escape.Replace(c.speaker) + ">" + text
+			name := escape.Replace(c.speaker)
+			if strings.HasSuffix(name, "--") {
+				name += " " // readers drop it; without it, the tag's end would make an arrow
+			}
+			text = "<v " + name + ">" + text
 		}
 		fmt.Fprintf(&b, "\n%s --> %s\n%s\n", stamp(c.start, "."), stamp(c.end, "."), text)
 	}

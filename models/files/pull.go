@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -82,13 +83,13 @@ func (s *Store) sound(ctx context.Context, e Entry) bool {
 func (s *Store) fetch(ctx context.Context, f *os.File, e Entry, progress Progress) error {
 	var failed []error
 	for _, mirror := range s.cfg.Mirrors {
-		url := strings.TrimSuffix(strings.ReplaceAll(mirror, "{repo}", e.Repo), "/") + "/" + e.File
-		err := s.fetchFrom(ctx, url, f, e, progress)
+		address := strings.TrimSuffix(strings.ReplaceAll(mirror, "{repo}", e.Repo), "/") + "/" + e.File
+		err := s.fetchFrom(ctx, address, f, e, progress)
 		var known *job.Error
 		if err == nil || ctx.Err() != nil || errors.As(err, &known) {
 			return err
 		}
-		failed = append(failed, fmt.Errorf("%s: %w", mirror, err))
+		failed = append(failed, fmt.Errorf("%s: %w", withoutUser(mirror), err))
 	}
 	return &job.Error{Class: job.Transient, Code: "MODEL_HOST", Err: errors.Join(failed...), Message: fmt.Sprintf(
 		"the model %s could not be fetched (%s): check the network or name another mirror, then pull again.",
@@ -99,7 +100,7 @@ func (s *Store) fetch(ctx context.Context, f *os.File, e Entry, progress Progres
 var errStart = errors.New("the bytes so far were not the model's")
 
 // fetchFrom asks one mirror until the file is complete, as long as it goes forward.
-func (s *Store) fetchFrom(ctx context.Context, url string, f *os.File, e Entry, progress Progress) error {
+func (s *Store) fetchFrom(ctx context.Context, address string, f *os.File, e Entry, progress Progress) error {
 	restarted := false
 	for tries := 0; ; {
 		have, err := f.Seek(0, io.SeekEnd)
@@ -116,7 +117,7 @@ func (s *Store) fetchFrom(ctx context.Context, url string, f *os.File, e Entry, 
 			return err
 		}
 		resumed := have > 0
-		err = s.request(ctx, url, f, have, e, progress)
+		err = s.request(ctx, address, f, have, e, progress)
 		if wrong := headError(f); wrong != nil { // cheap, and before the rest of a large file comes from elsewhere
 			return errors.Join(wrong, f.Truncate(0))
 		}
@@ -172,11 +173,31 @@ func (s *Store) complete(ctx context.Context, f *os.File, e Entry) error {
 	return fmt.Errorf("%w: it has the SHA-256 %s, not %s", errStart, sum, e.SHA256)
 }
 
+// withoutUser takes name and password out of a mirror's address, so that it can be shown. It does without url.Parse, for those
+// that it cannot read are shown too.
+func withoutUser(mirror string) string {
+	scheme, rest, is := strings.Cut(mirror, "://")
+	if !is {
+		return mirror
+	}
+	return scheme + "://" + rest[strings.LastIndex(rest, "@")+1:]
+}
+
+// withoutURL takes the address out of an error of the HTTP client: the mirror stands before it, and where that leads on to may be
+// signed.
+func withoutURL(err error) error {
+	var e *url.Error
+	if errors.As(err, &e) {
+		return e.Err
+	}
+	return err
+}
+
 // errCut marks a connection that broke or stood still: asking again may help.
 var errCut = errors.New("the connection broke")
 
 // request asks for the bytes from have on, and appends them to f.
-func (s *Store) request(ctx context.Context, url string, f *os.File, have int64, e Entry, progress Progress) error {
+func (s *Store) request(ctx context.Context, address string, f *os.File, have int64, e Entry, progress Progress) error {
 	if have == e.Size {
 		return nil
 	}
@@ -185,9 +206,9 @@ func (s *Store) request(ctx context.Context, url string, f *os.File, have int64,
 	stall := time.AfterFunc(s.cfg.Stall, func() { cancel(fmt.Errorf("nothing came for %v", s.cfg.Stall)) })
 	defer stall.Stop()
 
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
-		return err
+		return withoutURL(err)
 	}
 	req.Header.Set("Accept-Encoding", "identity") // sizes and ranges count the file's own bytes
 	if have > 0 {
@@ -195,7 +216,7 @@ func (s *Store) request(ctx context.Context, url string, f *os.File, have int64,
 	}
 	resp, err := s.cfg.Client.Do(req)
 	if err != nil {
-		return fmt.Errorf("%w: %w", errCut, causeOf(ctx, err))
+		return fmt.Errorf("%w: %w", errCut, causeOf(ctx, withoutURL(err)))
 	}
 	defer resp.Body.Close()
 	have, err = s.accept(resp, f, have, e)

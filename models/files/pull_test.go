@@ -253,6 +253,26 @@ func TestPullFallsBack(t *testing.T) {
 	}
 }
 
+// Whatever goes wrong, the password of a mirror and the signed address that it leads on to are not shown.
+func TestPullShowsNoSecrets(t *testing.T) {
+	host := newHost(t, func(_ int32, w http.ResponseWriter, r *http.Request, _ http.Handler) {
+		http.Redirect(w, r, "http://127.0.0.1:1/x?signature=Zsecret", http.StatusFound)
+	})
+	address := strings.TrimPrefix(host.mirror(), "http://")
+	for _, mirror := range []string{
+		"http://steno:Zsecret@" + address, "http://Zsecret@" + address, "http://a:Zsecret@127.0.0.1:1", "http://a:Zsecret%zz@127.0.0.1:1",
+		"http://a:Zsecret@ignored@127.0.0.1:1", "http://a:Zsecret@127.0.0.1:none/", "http://a:b/Zsecret@127.0.0.1:1/",
+	} {
+		s := puller(t, mirror)
+		s.cfg.Client = &http.Client{}
+		_, err := s.Pull(t.Context(), VADName, nil)
+		if err == nil || strings.Contains(err.Error(), "Zsecret") || !strings.Contains(err.Error(), "127.0.0.1") {
+			t.Errorf("%s: %v", mirror, err)
+		}
+		s.cfg.Client.CloseIdleConnections()
+	}
+}
+
 func TestPullFromAFlatMirror(t *testing.T) {
 	data := vadFile(t)
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
