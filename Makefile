@@ -21,7 +21,7 @@ CGO := source .build/engine/env
 
 PKG ?= ./...
 
-.PHONY: help run build portable portable-check test fuzz acceptance bench bench-quick bench-history bench-api lint audit sbom tools engine peer peers models samples clean clobber
+.PHONY: help run build portable portable-check test fuzz fault acceptance bench bench-quick bench-history bench-api lint audit sbom tools engine peer peers models samples clean clobber
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,18 @@ FUZZ ?= .
 
 fuzz: tools engine ## run every fuzz target for FUZZTIME, one after the other (FUZZ='audio|Merge' for some)
 	@FUZZTIME=$(FUZZTIME) scripts/fuzz.sh '$(FUZZ)'
+
+# How much of the fault programme, with which seed (empty: a new one, which is printed), and which rows (empty: all).
+TIER ?= 1
+SEED ?=
+ROWS ?=
+
+fault: build models ## inject faults into real processes and look from outside for what is lost (TIER=0 for minutes, ROWS=F1,F3)
+	@rm -rf .build/fault && mkdir -p .build/fault
+	@$(CGO); go build -tags failpoints -o .build/fault/steno ./cmd/steno && go build -o .build/fault/stenofault ./internal/fault/stenofault \
+		&& CGO_ENABLED=0 go build -o .build/fault/nats-server github.com/nats-io/nats-server/v2
+	@.build/fault/stenofault -steno .build/fault/steno -nats .build/fault/nats-server -models .build/models -out .build/fault/run \
+		-tier $(TIER) $(if $(SEED),-seed $(SEED)) $(if $(ROWS),-rows $(ROWS))
 
 acceptance: build models samples peer ## measure what is promised: times, memory, preparation, speed (wants a quiet machine)
 	@scripts/tools.sh espeak-ng

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"steno/audio"
+	"steno/internal/failpoint"
 	"steno/job"
 	"steno/models"
 	"steno/transcript"
@@ -161,6 +162,9 @@ func (j *run) line(ctx context.Context) (transcript.Transcript, error) {
 	}); err != nil {
 		return transcript.Transcript{}, err
 	}
+	if failpoint.On {
+		failpoint.Hit(failpoint.Probed)
+	}
 	if err := j.stage(ctx, job.StagePlan, func(context.Context) (err error) {
 		if j.plan, err = audio.NewPlan(j.info, audio.WantFrom(j.params), j.resources()); err != nil {
 			return err
@@ -195,7 +199,7 @@ func (j *run) prepareAndLoad(ctx context.Context) error {
 	j.cancel = cancel
 	g.Go(func() error {
 		err := j.stage(gctx, job.StageLoad, func(ctx context.Context) (err error) {
-			j.held, err = j.cfg.Pool.Acquire(ctx, j.spec())
+			j.held, err = j.load(ctx)
 			return err
 		})
 		if err != nil {
@@ -212,6 +216,9 @@ func (j *run) prepareAndLoad(ctx context.Context) error {
 	if err := g.Wait(); err != nil {
 		j.close()
 		return err
+	}
+	if failpoint.On {
+		failpoint.Hit(failpoint.Prepared)
 	}
 	j.cold = j.held.Cold()
 	j.key = newChunkKey(j.in.Job, j.params, j.held.Info(), j.plan)
@@ -245,5 +252,8 @@ func (j *run) merge(ctx context.Context, lang language) (transcript.Transcript, 
 		t.Text = transcript.Text(t.Segments)
 		return err
 	})
+	if failpoint.On {
+		failpoint.Hit(failpoint.Merged)
+	}
 	return t, err
 }

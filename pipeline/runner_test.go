@@ -61,11 +61,14 @@ func (s *scripted) die()                  { s.once.Do(func() { close(s.done) }) 
 // loader makes scripted engines, a new one after each death.
 type loader struct {
 	run   func(ctx context.Context, call int, r models.Request) (models.Result, error)
+	dies  int64 // the first so many die while they load
 	loads atomic.Int64
 }
 
 func (l *loader) Load(context.Context, models.Spec) (models.Engine, error) {
-	l.loads.Add(1)
+	if l.loads.Add(1) <= l.dies {
+		return nil, fmt.Errorf("%w: %w", models.ErrEngineDied, models.ErrEngineKilled)
+	}
 	return &scripted{run: l.run, done: make(chan struct{})}, nil
 }
 
@@ -246,6 +249,20 @@ func TestSecondDeathIsSurvived(t *testing.T) {
 	tr, err := runner(t, l, nil).Run(t.Context(), input(tone(t, 200)))
 	if err != nil || len(tr.Segments) != tr.Chunks {
 		t.Fatalf("%d segments of %d chunks, %v", len(tr.Segments), tr.Chunks, err)
+	}
+}
+
+// TestDeathsWhileLoading lets engines die before they have their model: as over a chunk, two are survived, and after three the job
+// goes back to the queue.
+func TestDeathsWhileLoading(t *testing.T) {
+	path := tone(t, 10)
+	if tr, err := runner(t, &loader{run: says, dies: 2}, nil).Run(t.Context(), input(path)); err != nil || len(tr.Segments) != 1 {
+		t.Errorf("after two deaths: %d segments, %v", len(tr.Segments), err)
+	}
+	_, err := runner(t, &loader{run: says, dies: 3}, nil).Run(t.Context(), input(path))
+	var je *job.Error
+	if !errors.As(err, &je) || je.Class != job.Resource || je.Code != "ENGINE_KILLED" {
+		t.Errorf("after three: %v, want ENGINE_KILLED of class RESOURCE", err)
 	}
 }
 

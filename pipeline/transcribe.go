@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"steno/audio"
+	"steno/internal/failpoint"
 	"steno/job"
 	"steno/models"
 	"steno/transcript"
@@ -165,6 +166,9 @@ func (j *run) decode(ctx context.Context, c audio.Chunk, r models.Request, varia
 	if err := j.in.Chunks.Put(ctx, key, data); err != nil {
 		return models.Result{}, job.Errorf(job.Transient, "CHUNK_STORE", "keep chunk %d: %w", c.Index, err)
 	}
+	if failpoint.On {
+		failpoint.Hit(failpoint.ChunkKept)
+	}
 	return res, nil
 }
 
@@ -189,8 +193,7 @@ func (j *run) compute(ctx context.Context, c audio.Chunk, r models.Request) (mod
 		j.log.Warn("engine died under a chunk", "chunk", c.Index, "attempt", attempt, "error", err)
 		j.cfg.Metrics.retries.Inc()
 		if attempt == chunkAttempts && errors.Is(err, models.ErrEngineKilled) {
-			return models.Result{}, job.Errorf(job.Resource, "ENGINE_KILLED",
-				"something on this machine kills the engine: see who does, the job goes on from its finished chunks (%w)", err)
+			return models.Result{}, errKilled(err)
 		}
 		if attempt == chunkAttempts {
 			return models.Result{}, job.Errorf(job.Engine, "ENGINE_CRASH",
@@ -198,6 +201,33 @@ func (j *run) compute(ctx context.Context, c audio.Chunk, r models.Request) (mod
 				attempt, audio.Seconds(c.Span.Start), audio.Seconds(c.Span.End), err)
 		}
 	}
+}
+
+// load lends the job its model for as long as it runs. An engine that dies while it loads is replaced, as one that dies over a
+// chunk is.
+func (j *run) load(ctx context.Context) (*models.Lease, error) {
+	for attempt := 1; ; attempt++ {
+		lease, err := j.cfg.Pool.Acquire(ctx, j.spec())
+		if err == nil || ctx.Err() != nil || !errors.Is(err, models.ErrEngineDied) {
+			return lease, err
+		}
+		j.log.Warn("engine died while it loaded", "model", j.model, "attempt", attempt, "error", err)
+		switch {
+		case attempt < chunkAttempts:
+		case errors.Is(err, models.ErrEngineKilled):
+			return nil, errKilled(err)
+		default:
+			return nil, job.Errorf(job.Engine, "ENGINE_CRASH",
+				"the engine died %d times while it loaded model %s: check the file with `steno models verify`, and report it (%w)",
+				attempt, j.model, err)
+		}
+	}
+}
+
+// errKilled hands the job back without having spent an attempt.
+func errKilled(err error) error {
+	return job.Errorf(job.Resource, "ENGINE_KILLED",
+		"something on this machine kills the engine: see who does, the job goes on from its finished chunks (%w)", err)
 }
 
 // attempt runs the request beside others, or alone among all chunks of this runner.

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nuid"
 
+	"steno/internal/failpoint"
 	"steno/job"
 )
 
@@ -64,6 +65,9 @@ func (w *worker) claim(ctx context.Context, msg jetstream.Msg) *Delivery {
 	d.log = log.With("attempt", d.Attempt, "claim", r.Claims, "worker", w.cfg.Name)
 	d.log.Info("attempt began", "waited", d.Waited.Seconds(), "redelivered", d.Redelivered)
 	w.q.metrics.wait.Observe(d.Waited.Seconds())
+	if failpoint.On {
+		failpoint.Hit(failpoint.JobClaimed)
+	}
 	return d
 }
 

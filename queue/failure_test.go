@@ -423,6 +423,16 @@ func check(ok bool, text string) error {
 	return errors.New(text)
 }
 
+// TestStoppedBeforeItBegan: a worker that is told to stop while it starts ends as one that has drained.
+func TestStoppedBeforeItBegan(t *testing.T) {
+	q := newQueue(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := q.Work(ctx, quick(), echo); err != nil {
+		t.Errorf("Work ended with %v", err)
+	}
+}
+
 func TestDrainDoesNotWaitForADeafHandler(t *testing.T) {
 	q := newQueue(t)
 	cfg := quick()

@@ -106,10 +106,12 @@ func (q *Queue) Work(ctx context.Context, cfg WorkerConfig, h Handler) error {
 		q: q, cfg: cfg, handler: h, stop: ctx,
 		slots: make(chan struct{}, cfg.Slots), wake: make(chan struct{}, 1), running: map[job.ID]*Delivery{},
 	}
-	if err := w.open(ctx); err != nil {
+	defer w.close()
+	if err := w.open(ctx); ctx.Err() != nil {
+		return nil // stopped before it had begun: there is nothing to drain
+	} else if err != nil {
 		return unreachable("start the worker", err)
 	}
-	defer w.close()
 	q.metrics.slots.Add(float64(cfg.Slots))
 	defer q.metrics.slots.Sub(float64(cfg.Slots))
 	if !cfg.NoMaintenance {

@@ -121,7 +121,7 @@ func TestKill(t *testing.T) {
 		}
 	})
 	t.Run("places", func(t *testing.T) { // ends when all have, so that the database outlives them
-		for _, point := range failpoint.All() {
+		for _, point := range failpoint.Handover() {
 			for _, count := range []string{"", "@3"} {
 				engine, dsn := "sqlite", filepath.Join(t.TempDir(), "steno.db")
 				if count != "" {

@@ -3,12 +3,14 @@ package main
 import (
 	"github.com/spf13/cobra"
 
+	"steno/internal/failpoint"
 	"steno/models/engine"
 )
 
 // engineCmd is the child that holds a model. Only steno itself starts it.
 func (a *app) engineCmd() *cobra.Command {
-	return &cobra.Command{
+	var load engine.LoadFunc = loadBackend
+	cmd := &cobra.Command{
 		Use: "engine", Hidden: true, Args: args(cobra.NoArgs),
 		// It has no settings of its own: all it needs comes over the socket.
 		PersistentPreRunE: func(*cobra.Command, []string) error { return nil },
@@ -17,7 +19,11 @@ func (a *app) engineCmd() *cobra.Command {
 			if err != nil {
 				return usageError{err}
 			}
-			return engine.Serve(cmd.Context(), conn, version, loadBackend)
+			return engine.Serve(cmd.Context(), conn, version, load)
 		},
 	}
+	if failpoint.On {
+		scriptFlag(cmd, &load)
+	}
+	return cmd
 }

@@ -12,6 +12,7 @@ import (
 
 	"steno/audio"
 	"steno/gpu"
+	"steno/internal/failpoint"
 	"steno/models"
 	"steno/models/engine"
 	"steno/models/files"
@@ -49,6 +50,11 @@ func (a *app) machine(scratch string) (*machine, error) {
 		States: func(device string) int { return statesOn(device, states) },
 		Cores:  min(cores, states), Kernels: a.cfg.Kernels,
 		Config: engine.Config{Version: version, Env: engineEnv(a.env), Log: a.log, Sandbox: a.sandbox},
+	}
+	if failpoint.On {
+		if err := a.script(&load.Config, &limits); err != nil {
+			return nil, err
+		}
 	}
 	if a.cfg.States == 0 {
 		if load.Bytes, err = limits.Budget(); err != nil {

@@ -26,7 +26,7 @@ var allowed = map[string][]string{
 	// The engine process is handed the library by cmd/steno, so that the parent builds without cgo.
 	"models/engine": {"job", "models", "transcript", "internal/proc"},
 	// The line knows no broker, no database and no HTTP.
-	"pipeline": {"job", "transcript", "audio", "models"},
+	"pipeline": {"job", "transcript", "audio", "models", "internal/failpoint"},
 	"queue":    {"job", "transcript", "internal/disk", "internal/failpoint"},
 	// The record knows no broker and no HTTP: what they have to be told stands in its outbox.
 	"store": {"job", "transcript"},
@@ -48,6 +48,10 @@ var allowed = map[string][]string{
 	// It is handed the database, so that its driver stays in store.
 	"internal/testhistory": {},
 	"internal/archtest":    {},
+	// It judges from outside, so it shares no code with what it judges.
+	"internal/fault":            {"internal/proc"},
+	"internal/fault/stenofault": {"internal/fault"},
+	"internal/fault/script":     {"models", "models/engine", "transcript"},
 	// Only its tests import, and go list leaves those out.
 	"internal/acceptance": {"audio", "internal/testmedia"},
 }

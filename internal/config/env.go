@@ -24,7 +24,7 @@ func parseEnv(env []string) map[string]string {
 }
 
 func isOurs(name string) bool {
-	if failpoint.On && name == failpoint.Variable {
+	if failpoint.On && (name == failpoint.Variable || name == failpoint.Script) {
 		return false
 	}
 	return strings.HasPrefix(name, envPrefix) && name != configVar && name != corpusVar

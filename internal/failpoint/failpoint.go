@@ -9,7 +9,19 @@
 //	}
 package failpoint
 
-// The places, in the order in which a task passes them between the answer to its creation and the acknowledgement of its message.
+import "slices"
+
+// The places of a worker, in the order in which a job passes them.
+const (
+	JobClaimed = "job-claimed" // the job's record names the worker, nothing is done yet
+	Probed     = "probed"      // ffprobe has spoken
+	Prepared   = "prepared"    // the audio is measured, the model is there
+	ChunkKept  = "chunk-kept"  // a chunk is transcribed and kept for a restart
+	Merged     = "merged"      // the transcript is whole, in memory alone
+)
+
+// The places at which a task changes hands, in the order in which it passes them between the answer to its creation and the
+// acknowledgement of its message. A worker's places lie between the fifth and the sixth.
 const (
 	CreateCommitted = "create-committed" // the gateway: task and command are in the database, nobody was told yet
 	SubmitBefore    = "submit-before"    // the relay: a command is claimed, the queue has not heard of it
@@ -23,10 +35,22 @@ const (
 	ConfirmAfter    = "confirm-after"    // the recorder: the queue knows
 )
 
-// All lists the places in their order.
-func All() []string {
+// Work lists the places of a worker, those at which it hands a job back included.
+func Work() []string {
+	return []string{JobClaimed, Probed, Prepared, ChunkKept, Merged, ResultStored, EndRecorded}
+}
+
+// Handover lists the places at which a task changes hands.
+func Handover() []string {
 	return []string{
 		CreateCommitted, SubmitBefore, RecordCreated, SubmitAfter, CompleteAfter,
 		ResultStored, EndRecorded, ApplyBefore, ApplyAfter, ConfirmAfter,
 	}
+}
+
+// All lists every place once.
+func All() []string {
+	all := append(Handover(), Work()...)
+	slices.Sort(all)
+	return slices.Compact(all)
 }

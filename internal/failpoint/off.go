@@ -5,8 +5,11 @@ package failpoint
 // On says whether this program was built to be killed.
 const On = false
 
-// Variable is nothing here.
-const Variable = ""
+// These variables are nothing here.
+const (
+	Variable = ""
+	Script   = ""
+)
 
 // Hit does nothing.
 func Hit(string) {}

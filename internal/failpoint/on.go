@@ -18,6 +18,9 @@ const On = true
 // Variable is the environment variable that says where to kill.
 const Variable = "STENO_FAILPOINTS"
 
+// Script is the environment variable that puts a scripted engine in the place of the library: see internal/fault/script.
+const Script = "STENO_SCRIPT"
+
 var (
 	mu   sync.Mutex
 	left = parse(os.Getenv(Variable)) // how many more visits each place allows; the last one kills

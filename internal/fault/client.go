@@ -1,0 +1,179 @@
+package fault
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// user and password are those of each node's first account.
+const (
+	user     = "admin"
+	password = "correct horse"
+)
+
+// Client calls the HTTP API as one user does. It is safe for concurrent use.
+type Client struct {
+	base  string // http://host:port
+	http  *http.Client
+	token string
+}
+
+func newClient(base string) *Client {
+	return &Client{base: base, http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}, Timeout: 20 * time.Second}}
+}
+
+// Answer is what a call got.
+type Answer struct {
+	Status int
+	Header http.Header
+	Body   []byte
+}
+
+// Code is the code of an answer that is a problem.
+func (a Answer) Code() string {
+	var p struct{ Code string }
+	_ = json.Unmarshal(a.Body, &p) // no problem, no code
+	return p.Code
+}
+
+// call sends a body, JSON unless it is a reader, and returns the answer whatever its status.
+func (c *Client) call(ctx context.Context, method, path string, body any, headers ...string) (Answer, error) {
+	var r io.Reader
+	kind := "application/json"
+	switch b := body.(type) {
+	case nil:
+	case io.Reader:
+		r, kind = b, "application/octet-stream"
+	default:
+		data, err := json.Marshal(b)
+		if err != nil {
+			return Answer{}, err
+		}
+		r = bytes.NewReader(data)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, r)
+	if err != nil {
+		return Answer{}, err
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", kind)
+	}
+	if c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	for i := 0; i+1 < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	res, err := c.http.Do(req)
+	if err != nil {
+		return Answer{}, err
+	}
+	defer res.Body.Close()
+	data, err := io.ReadAll(res.Body)
+	return Answer{res.StatusCode, res.Header, data}, err
+}
+
+// errAway is the error of a service that did not answer within the time that a user has.
+var errAway = errors.New("the service does not answer")
+
+// insist calls until the answer is one to go by: no lost connection, no 429, no 5xx. Each call is such that it may come twice.
+func (c *Client) insist(ctx context.Context, method, path string, body func() any, headers ...string) (Answer, error) {
+	var last error
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); {
+		a, err := c.call(ctx, method, path, body(), headers...)
+		if ctx.Err() != nil {
+			return Answer{}, ctx.Err()
+		}
+		if err == nil && a.Status < 500 && a.Status != http.StatusTooManyRequests {
+			return a, nil
+		}
+		if last = err; err == nil {
+			last = fmt.Errorf("%s %s: %d %s", method, path, a.Status, bytes.TrimSpace(a.Body))
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return Answer{}, fmt.Errorf("%w: %w", errAway, last)
+}
+
+func same(v any) func() any { return func() any { return v } }
+
+// into is insist for one status and an answer in JSON.
+func (c *Client) into(ctx context.Context, v any, want int, method, path string, body func() any, headers ...string) error {
+	a, err := c.insist(ctx, method, path, body, headers...)
+	if err != nil {
+		return err
+	}
+	if a.Status != want {
+		return fmt.Errorf("%s %s: %d %s", method, path, a.Status, bytes.TrimSpace(a.Body))
+	}
+	if v == nil {
+		return nil
+	}
+	return json.Unmarshal(a.Body, v)
+}
+
+// login gets a token.
+func (c *Client) login(ctx context.Context) error {
+	var got struct {
+		Token string `json:"access_token"`
+	}
+	who := map[string]string{"username": user, "password": password}
+	err := c.into(ctx, &got, http.StatusOK, "POST", "/api/v1/auth/token", same(who))
+	c.token = got.Token
+	return err
+}
+
+// upload stores a recording and returns its id.
+func (c *Client) upload(ctx context.Context, name string, data []byte) (string, error) {
+	var got struct {
+		ID string `json:"file_id"`
+	}
+	err := c.into(ctx, &got, http.StatusCreated, "POST", "/api/v1/files?name="+url.QueryEscape(name),
+		func() any { return bytes.NewReader(data) })
+	return got.ID, err
+}
+
+// task is what the API tells of one.
+type task struct {
+	ID      string `json:"task_id"`
+	Status  string `json:"status"`
+	Attempt int    `json:"attempt"`
+	Stage   string `json:"stage"`
+	Error   *struct{ Class, Code, Message string }
+	Ended   *time.Time `json:"ended_at"`
+}
+
+func (t task) terminal() bool {
+	return t.Status == "done" || t.Status == "failed" || t.Status == "cancelled"
+}
+
+// history walks all tasks of the user, newest first.
+func (c *Client) history(ctx context.Context, each func(task)) error {
+	for cursor := ""; ; {
+		var page struct {
+			Items []task
+			Next  *string `json:"next_cursor"`
+		}
+		path := "/api/v1/user/history?limit=100"
+		if cursor != "" {
+			path += "&cursor=" + url.QueryEscape(cursor)
+		}
+		if err := c.into(ctx, &page, http.StatusOK, "GET", path, same(nil)); err != nil {
+			return err
+		}
+		for _, t := range page.Items {
+			each(t)
+		}
+		if page.Next == nil {
+			return nil
+		}
+		cursor = *page.Next
+	}
+}
