@@ -360,8 +360,8 @@ func (o *Oracle) judge(ctx context.Context, t *accepted, v *Verdict) error {
 	return nil
 }
 
-// recovery is, for each fault, how long it took until all had ended that had been accepted before; what the next fault hit as well
-// counts from that one.
+// recovery is, for each fault, how long it took until all had ended that had been accepted before; what the next fault hit as
+// well counts from that one.
 func (o *Oracle) recovery(tasks []*accepted) []time.Duration {
 	o.mu.Lock()
 	defer o.mu.Unlock()

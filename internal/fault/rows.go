@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// ended is how long a row waits for the last job: a lease of a dead worker takes 30 s, three of them and their pauses two minutes.
+// ended is how long a row waits for the last job: the lease of a dead worker takes 30 s, three with their pauses two minutes.
 const ended = 4 * time.Minute
 
 // work is where a worker may be killed; handover where a node may be, as internal/failpoint lists them.
@@ -399,7 +399,8 @@ func (r *run) duplicates(ctx context.Context, f *fault, n int) (Row, error) {
 	if v.Jobs != n+1 {
 		v.Wrong = append(v.Wrong, fmt.Sprintf("I2: %d tasks for %d keys", v.Jobs, n+1))
 	}
-	return Row{Injected: n, Verdict: v, Notes: []string{fmt.Sprintf("%d of them again after kill -9 and a restart", min(n, 50))}}, err
+	again := fmt.Sprintf("%d of them again after kill -9 and a restart", min(n, 50))
+	return Row{Injected: n, Verdict: v, Notes: []string{again}}, err
 }
 
 // noMemory has decodes fail for want of memory (F16): each ladder ends, with RESOURCE or with a failure that says so.
@@ -448,8 +449,8 @@ func (r *run) noMemory(ctx context.Context, f *fault, n int) (Row, error) {
 	}}, err
 }
 
-// leaks runs small jobs one after the other and looks at what the node holds (F17, I6): goroutines and descriptors as before, and
-// less than a MiB of growth for 1,000 jobs over the last half.
+// leaks runs small jobs one after the other and looks at what the node holds (F17, I6): goroutines and descriptors as before,
+// and less than a MiB of growth for 1,000 jobs over the last half.
 func (r *run) leaks(ctx context.Context, f *fault, n int) (Row, error) {
 	node, o, err := r.node(ctx, f, "0s", 1)
 	if err != nil {
