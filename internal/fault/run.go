@@ -198,10 +198,14 @@ func (r *run) verdict(ctx context.Context, o *Oracle, n *Node, within time.Durat
 }
 
 func (r Row) late() string {
-	if n := len(r.Verdict.Recovery); r.Mark > 0 && n > 0 && r.Verdict.Recovery[n-1] > r.Mark {
-		return fmt.Sprintf("slow: the longest recovery took %s, %s are allowed", r.Verdict.Recovery[n-1].Round(time.Millisecond), r.Mark)
+	if r.Mark == 0 || len(r.Verdict.Recovery) == 0 {
+		return ""
 	}
-	return ""
+	longest := slices.Max(r.Verdict.Recovery)
+	if longest <= r.Mark {
+		return ""
+	}
+	return fmt.Sprintf("slow: the longest recovery took %s, %s are allowed", longest.Round(time.Millisecond), r.Mark)
 }
 
 // recovered is the median and the longest recovery.

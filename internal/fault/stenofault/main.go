@@ -1,5 +1,5 @@
-// Command stenofault injects faults into steno and checks from outside that nothing was lost, doubled or left behind. `make fault`
-// builds what it needs and runs it; see package fault.
+// Command stenofault injects faults into steno and checks from outside that nothing was lost, doubled or left behind. `make
+// fault` builds what it needs and runs it; see package fault.
 package main
 
 import (
