@@ -42,8 +42,8 @@ func (r *rig) raw(text string) net.Conn {
 	return conn
 }
 
-// p99 is what nearly all of n requests of a user stay below, each of which the server has to work for.
-func (r *rig) p99(as user, task job.ID, n int) time.Duration {
+// waits are the median, the 99th percentile and the longest time of n requests of a user, each of which the server has to work for.
+func (r *rig) waits(as user, task job.ID, n int) (median, p99, longest time.Duration) {
 	r.Helper()
 	took := make([]time.Duration, n)
 	for i := range took {
@@ -53,7 +53,7 @@ func (r *rig) p99(as user, task job.ID, n int) time.Duration {
 		took[i] = time.Since(began)
 	}
 	slices.Sort(took)
-	return took[n*99/100]
+	return took[n/2], took[n*99/100], took[n-1]
 }
 
 // A hundred clients that send or read nothing more take nothing from the others, and are sent away in time.
@@ -63,7 +63,7 @@ func TestSlowClients(t *testing.T) {
 	big := r.upload(r.ada, "big.wav", bigWav(16))
 	mine := r.upload(r.eve, "mine.wav", wav(3))
 	task := r.finished(r.eve, mine.ID)
-	before := r.p99(r.eve, task, 300)
+	before, p99, _ := r.waits(r.eve, task, 300)
 
 	began := time.Now()
 	ended := map[string][]net.Conn{} // by what they do; those that the server ends within seconds
@@ -83,12 +83,14 @@ func TestSlowClients(t *testing.T) {
 		r.unread("/api/v1/files/" + big.ID + "/content")
 	}
 	r.eventually("ada has all the places for uploads that one may have", func() bool { return r.gauge("steno_uploads_in_flight") == 12 })
-	during := r.p99(r.eve, task, 300)
+	during, p99During, longest := r.waits(r.eve, task, 300)
 	r.upload(r.eve, "another.wav", wav(4)) // ada holds 12 of 16 places, and no more
 	r.login("eve")
-	t.Logf("p99 of others: %v before, %v beside 100 slow clients", before, during)
-	if during > 250*time.Millisecond && during > 2*before {
-		t.Errorf("others wait %v, %v before", during, before)
+	t.Logf("others wait %v, p99 %v, beside 100 slow clients %v, p99 %v, at most %v", before, p99, during, p99During, longest)
+	// Other tests take their share of the machine, so single requests may be slow. Who needed what a slow client holds would wait
+	// until that is sent away, 5 s or more.
+	if during > 100*time.Millisecond && during > 3*before || longest > 4*time.Second {
+		t.Errorf("others wait %v and at most %v, %v before", during, longest, before)
 	}
 	if n := r.gauge("steno_uploads_in_flight"); n > 12 {
 		t.Errorf("ada has %v of 16 places for uploads", n)
