@@ -101,12 +101,12 @@ lint: tools engine $(LINTER) ## check layout, code and scripts
 		[ -z "$$unformatted" ] || { echo "not formatted by gofmt:"; echo "$$unformatted"; exit 1; }
 	$(CGO) && $(LINTER) run
 
-audit: tools engine sbom $(VULNCHECK) ## check the modules: checksums, and known holes in what is called (asks VULNDB, vuln.go.dev)
+audit: tools engine sbom $(VULNCHECK) ## check the modules: checksums, and known holes in what is called (VULNDB=URL for a copy of the database)
 	go mod verify
 	@$(CGO); rc=0; $(VULNCHECK) $(if $(VULNDB),-db $(VULNDB)) -test ./... || rc=$$?; case $$rc in \
 		0) ;; \
 		3) echo "audit: holes are known in what is called: take the versions that are named above" >&2; exit 1 ;; \
-		*) echo "audit: nothing was checked for known holes: reach https://vuln.go.dev, or name a copy with VULNDB=URL" >&2; exit 1 ;; \
+		*) echo "audit: nothing was checked for known holes: let govulncheck reach its database, or name a copy with VULNDB=URL" >&2; exit 1 ;; \
 	esac
 
 sbom: tools engine $(SBOM) ## list what bin/steno is made of in .build/sbom.json (CycloneDX)

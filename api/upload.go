@@ -21,6 +21,7 @@ import (
 
 	"steno/job"
 	"steno/store"
+	"steno/transcript"
 )
 
 // Bounds of an upload.
@@ -252,7 +253,7 @@ func cleanName(name string) string {
 	name = strings.ToValidUTF8(name, "")
 	name = path.Base(strings.ReplaceAll(name, `\`, "/")) // browsers of old send whole paths
 	name = strings.Map(func(c rune) rune {
-		if unicode.IsControl(c) || c >= 0x2028 && c <= 0x202e || c >= 0x2066 && c <= 0x2069 || c == utf8.MaxRune {
+		if unicode.IsControl(c) || c == 0x2028 || c == 0x2029 || transcript.TurnsDirection(c) || c == utf8.MaxRune {
 			return -1
 		}
 		return c

@@ -107,6 +107,9 @@ func lastRune(s string) rune {
 	return r[len(r)-1]
 }
 
+// TurnsDirection tells whether r makes the text after it run the other way, until something ends it.
+func TurnsDirection(r rune) bool { return r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069 }
+
 // clean makes s one line of text: line ends become spaces, other control characters go, for no format holds them and nobody
 // says them, and spaces do not follow one another. What turns the direction of all text after it around goes too: a cue that is
 // cut would leave it open, and a name could show another ending than it has. Marks of direction, which turn nothing, stay.
@@ -115,8 +118,7 @@ func clean(s string) string {
 		switch {
 		case r >= '\t' && r <= '\r', r == 0x85, r == 0x2028, r == 0x2029:
 			return ' '
-		case unicode.IsControl(r), r >= 0x202a && r <= 0x202e, r >= 0x2066 && r <= 0x2069,
-			r == 0xfeff, r >= 0xfdd0 && r <= 0xfdef, r&0xfffe == 0xfffe:
+		case unicode.IsControl(r), TurnsDirection(r), r == 0xfeff, r >= 0xfdd0 && r <= 0xfdef, r&0xfffe == 0xfffe:
 			return -1
 		}
 		return r

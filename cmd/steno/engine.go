@@ -3,7 +3,6 @@ package main
 import (
 	"github.com/spf13/cobra"
 
-	"steno/internal/failpoint"
 	"steno/models/engine"
 )
 
@@ -22,8 +21,6 @@ func (a *app) engineCmd() *cobra.Command {
 			return engine.Serve(cmd.Context(), conn, version, load)
 		},
 	}
-	if failpoint.On {
-		scriptFlag(cmd, &load)
-	}
+	scriptFlag(cmd, &load)
 	return cmd
 }

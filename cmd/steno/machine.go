@@ -12,7 +12,6 @@ import (
 
 	"steno/audio"
 	"steno/gpu"
-	"steno/internal/failpoint"
 	"steno/models"
 	"steno/models/engine"
 	"steno/models/files"
@@ -51,10 +50,8 @@ func (a *app) machine(scratch string) (*machine, error) {
 		Cores:  min(cores, states), Kernels: a.cfg.Kernels,
 		Config: engine.Config{Version: version, Env: engineEnv(a.env), Log: a.log, Sandbox: a.sandbox},
 	}
-	if failpoint.On {
-		if err := a.script(&load.Config, &limits); err != nil {
-			return nil, err
-		}
+	if err := a.script(&load.Config, &limits); err != nil {
+		return nil, err
 	}
 	if a.cfg.States == 0 {
 		if load.Bytes, err = limits.Budget(); err != nil {

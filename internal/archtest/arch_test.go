@@ -49,7 +49,7 @@ var allowed = map[string][]string{
 	"internal/testhistory": {},
 	"internal/archtest":    {},
 	// It judges from outside, so it shares no code with what it judges.
-	"internal/fault":            {"internal/proc"},
+	"internal/fault":            {"internal/failpoint", "internal/proc"},
 	"internal/fault/stenofault": {"internal/fault"},
 	"internal/fault/script":     {"models", "models/engine", "transcript"},
 	// Only its tests import, and go list leaves those out.

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 )
 
@@ -29,22 +30,14 @@ func newClient(base string) *Client {
 	return &Client{base: base, http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}, Timeout: 20 * time.Second}}
 }
 
-// Answer is what a call got.
-type Answer struct {
-	Status int
-	Header http.Header
-	Body   []byte
-}
-
-// Code is the code of an answer that is a problem.
-func (a Answer) Code() string {
-	var p struct{ Code string }
-	_ = json.Unmarshal(a.Body, &p) // no problem, no code
-	return p.Code
+// answer is what a call got.
+type answer struct {
+	status int
+	body   []byte
 }
 
 // call sends a body, JSON unless it is a reader, and returns the answer whatever its status.
-func (c *Client) call(ctx context.Context, method, path string, body any, headers ...string) (Answer, error) {
+func (c *Client) call(ctx context.Context, method, path string, body any, headers ...string) (answer, error) {
 	var r io.Reader
 	kind := "application/json"
 	switch b := body.(type) {
@@ -54,13 +47,13 @@ func (c *Client) call(ctx context.Context, method, path string, body any, header
 	default:
 		data, err := json.Marshal(b)
 		if err != nil {
-			return Answer{}, err
+			return answer{}, err
 		}
 		r = bytes.NewReader(data)
 	}
 	req, err := http.NewRequestWithContext(ctx, method, c.base+path, r)
 	if err != nil {
-		return Answer{}, err
+		return answer{}, err
 	}
 	if body != nil {
 		req.Header.Set("Content-Type", kind)
@@ -73,36 +66,42 @@ func (c *Client) call(ctx context.Context, method, path string, body any, header
 	}
 	res, err := c.http.Do(req)
 	if err != nil {
-		return Answer{}, err
+		return answer{}, err
 	}
 	defer res.Body.Close()
 	data, err := io.ReadAll(res.Body)
-	return Answer{res.StatusCode, res.Header, data}, err
+	return answer{res.StatusCode, data}, err
 }
+
+var comeAgain = []int{http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusInsufficientStorage}
 
 // errAway is the error of a service that did not answer within the time that a user has.
 var errAway = errors.New("the service does not answer")
 
-// insist calls until the answer is one to go by: no lost connection, no 429, no 5xx. Each call is such that it may come twice.
-func (c *Client) insist(ctx context.Context, method, path string, body func() any, headers ...string) (Answer, error) {
+// insist calls until the answer is one to go by: no lost connection, and none of the answers that ask to come again, 429, 503 and
+// 507. Each call is such that it may come twice.
+func (c *Client) insist(ctx context.Context, method, path string, body func() any, headers ...string) (answer, error) {
 	var last error
 	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); {
 		a, err := c.call(ctx, method, path, body(), headers...)
 		if ctx.Err() != nil {
-			return Answer{}, ctx.Err()
+			return answer{}, ctx.Err()
 		}
-		if err == nil && a.Status < 500 && a.Status != http.StatusTooManyRequests {
+		if err == nil && !slices.Contains(comeAgain, a.status) {
 			return a, nil
 		}
 		if last = err; err == nil {
-			last = fmt.Errorf("%s %s: %d %s", method, path, a.Status, bytes.TrimSpace(a.Body))
+			last = fmt.Errorf("%s %s: %d %s", method, path, a.status, bytes.TrimSpace(a.body))
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	return Answer{}, fmt.Errorf("%w: %w", errAway, last)
+	return answer{}, fmt.Errorf("%w: %w", errAway, last)
 }
 
-func same(v any) func() any { return func() any { return v } }
+// fixed is a body that does not have to be made anew for each try; none is no body.
+func fixed(v any) func() any { return func() any { return v } }
+
+func none() any { return nil }
 
 // into is insist for one status and an answer in JSON.
 func (c *Client) into(ctx context.Context, v any, want int, method, path string, body func() any, headers ...string) error {
@@ -110,13 +109,13 @@ func (c *Client) into(ctx context.Context, v any, want int, method, path string,
 	if err != nil {
 		return err
 	}
-	if a.Status != want {
-		return fmt.Errorf("%s %s: %d %s", method, path, a.Status, bytes.TrimSpace(a.Body))
+	if a.status != want {
+		return fmt.Errorf("%s %s: %d %s", method, path, a.status, bytes.TrimSpace(a.body))
 	}
 	if v == nil {
 		return nil
 	}
-	return json.Unmarshal(a.Body, v)
+	return json.Unmarshal(a.body, v)
 }
 
 // login gets a token.
@@ -125,7 +124,7 @@ func (c *Client) login(ctx context.Context) error {
 		Token string `json:"access_token"`
 	}
 	who := map[string]string{"username": user, "password": password}
-	err := c.into(ctx, &got, http.StatusOK, "POST", "/api/v1/auth/token", same(who))
+	err := c.into(ctx, &got, http.StatusOK, "POST", "/api/v1/auth/token", fixed(who))
 	c.token = got.Token
 	return err
 }
@@ -165,7 +164,7 @@ func (c *Client) history(ctx context.Context, each func(task)) error {
 		if cursor != "" {
 			path += "&cursor=" + url.QueryEscape(cursor)
 		}
-		if err := c.into(ctx, &page, http.StatusOK, "GET", path, same(nil)); err != nil {
+		if err := c.into(ctx, &page, http.StatusOK, "GET", path, none); err != nil {
 			return err
 		}
 		for _, t := range page.Items {

@@ -33,14 +33,13 @@ type Node struct {
 	script  string // STENO_SCRIPT; empty for the real engine
 	address string
 	admin   string
-	flags   []string
 	run     *process
 	client  *Client
 }
 
 // newNode prepares a node with a data folder; Start starts it.
-func newNode(p Programs, folder, data, script string, flags ...string) (*Node, error) {
-	n := &Node{p: p, folder: folder, data: data, script: script, flags: flags}
+func newNode(p Programs, folder, data, script string) (*Node, error) {
+	n := &Node{p: p, folder: folder, data: data, script: script}
 	var err error
 	if n.address, err = freeAddress(); err != nil {
 		return nil, err
@@ -67,8 +66,8 @@ func environment(p Programs, script, failpoints string) []string {
 
 // Start starts the node and returns when it takes jobs. failpoints says where it is to die, if anywhere.
 func (n *Node) Start(ctx context.Context, failpoints string) (err error) {
-	args := append([]string{"up", "--data", n.data, "--listen", n.address, "--admin", n.admin, "--model", model}, n.flags...)
-	n.run, err = start(ctx, n.folder, "up", n.p.Steno, environment(n.p, n.script, failpoints), args...)
+	n.run, err = start(ctx, n.folder, "up", n.p.Steno, environment(n.p, n.script, failpoints),
+		"up", "--data", n.data, "--listen", n.address, "--admin", n.admin, "--model", model)
 	if err != nil {
 		return err
 	}
@@ -135,7 +134,7 @@ func newCluster(ctx context.Context, p Programs, folder, script string) (*Cluste
 	if err := c.account(ctx); err != nil {
 		return nil, err
 	}
-	if err := c.StartGateway(ctx, ""); err != nil {
+	if err := c.startGateway(ctx); err != nil {
 		return nil, err
 	}
 	c.client = newClient("http://" + c.address)
@@ -170,9 +169,8 @@ func (c *Cluster) account(ctx context.Context) error {
 	return nil
 }
 
-// StartGateway starts the gateway.
-func (c *Cluster) StartGateway(ctx context.Context, failpoints string) (err error) {
-	c.gateway, err = start(ctx, c.folder, "gateway", c.p.Steno, environment(c.p, "", failpoints), "gateway",
+func (c *Cluster) startGateway(ctx context.Context) (err error) {
+	c.gateway, err = start(ctx, c.folder, "gateway", c.p.Steno, environment(c.p, "", ""), "gateway",
 		"--data", filepath.Join(c.folder, "gateway"), "--nats", c.proxy.URL(), "--listen", c.address, "--admin", "off")
 	if err != nil {
 		return err

@@ -104,7 +104,7 @@ func (o *Oracle) submit(ctx context.Context, key string, s *Sound, prompt string
 		ID string `json:"task_id"`
 	}
 	body := map[string]any{"file_id": s.id, "model": model, "language": "en", "prompt": prompt, "reuse": false}
-	err := o.client.into(ctx, &made, http.StatusCreated, "POST", "/api/v1/transcription/create", same(body), "Idempotency-Key", key)
+	err := o.client.into(ctx, &made, http.StatusCreated, "POST", "/api/v1/transcription/create", fixed(body), "Idempotency-Key", key)
 	if err != nil {
 		return "", err
 	}
@@ -186,7 +186,7 @@ func (o *Oracle) broken() []string {
 	return slices.Clone(o.wrong)
 }
 
-// look asks for the state of each task that is open, and of the newest of the others: what has ended must stay as it is (I3).
+// look asks for the state of each task that is open.
 func (o *Oracle) look(ctx context.Context) error {
 	o.mu.Lock()
 	var ids []string
@@ -205,13 +205,13 @@ func (o *Oracle) look(ctx context.Context) error {
 		}
 		var t task
 		switch {
-		case a.Status == http.StatusNotFound:
+		case a.status == http.StatusNotFound:
 			o.Wrong("I1", "task %s, answered with 201, is not there", id)
 			t = task{ID: id, Status: "lost"}
-		case a.Status != http.StatusOK:
+		case a.status != http.StatusOK:
 			continue
 		default:
-			if err := json.Unmarshal(a.Body, &t); err != nil {
+			if err := json.Unmarshal(a.body, &t); err != nil {
 				return err
 			}
 		}
@@ -220,7 +220,7 @@ func (o *Oracle) look(ctx context.Context) error {
 	return nil
 }
 
-// note keeps the state of a task.
+// note keeps the state of a task: one that has ended must stay as it is (I3).
 func (o *Oracle) note(id string, t task) {
 	o.mu.Lock()
 	a := o.tasks[id]
@@ -392,7 +392,7 @@ func (o *Oracle) transcript(ctx context.Context, id string) (string, error) {
 		}
 	}
 	path := "/api/v1/transcription/" + id + "/download?format=json"
-	if err := o.client.into(ctx, &t, http.StatusOK, "GET", path, same(nil)); err != nil {
+	if err := o.client.into(ctx, &t, http.StatusOK, "GET", path, none); err != nil {
 		return "", err
 	}
 	var b bytes.Buffer

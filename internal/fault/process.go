@@ -220,13 +220,15 @@ func metrics(ctx context.Context, address string) (map[string]float64, error) {
 	defer res.Body.Close()
 	all := map[string]float64{}
 	for lines := bufio.NewScanner(res.Body); lines.Scan(); {
-		series, value, ok := strings.Cut(lines.Text(), " ")
-		if i := strings.LastIndexByte(lines.Text(), ' '); ok && i > 0 {
-			series, value = lines.Text()[:i], lines.Text()[i+1:]
-		}
-		v, err := strconv.ParseFloat(value, 64)
-		if err != nil || strings.HasPrefix(series, "#") {
+		line := lines.Text()
+		i := strings.LastIndexByte(line, ' ')
+		if strings.HasPrefix(line, "#") || i < 0 {
 			continue
+		}
+		series := line[:i]
+		v, err := strconv.ParseFloat(line[i+1:], 64)
+		if err != nil {
+			return nil, fmt.Errorf("read metrics: %w", err)
 		}
 		all[series] = v
 		if name, _, labels := strings.Cut(series, "{"); labels {

@@ -2,27 +2,20 @@ package fault
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"math"
 	"os/exec"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"steno/internal/failpoint"
 )
 
 // ended is how long a row waits for the last job: the lease of a dead worker takes 30 s, three with their pauses two minutes.
 const ended = 4 * time.Minute
-
-// work is where a worker may be killed; handover where a node may be, as internal/failpoint lists them.
-var (
-	work     = []string{"job-claimed", "probed", "prepared", "chunk-kept", "merged", "result-stored", "end-recorded"}
-	handover = []string{
-		"create-committed", "submit-before", "record-created", "submit-after", "complete-after",
-		"result-stored", "end-recorded", "apply-before", "apply-after", "confirm-after",
-	}
-)
 
 // notes says where faults hit, and what they cost in attempts.
 func notes(hit map[string]int, v Verdict) []string {
@@ -31,7 +24,7 @@ func notes(hit map[string]int, v Verdict) []string {
 
 // killWorkers kills two of three workers again and again (F1). The third keeps jobs from meeting a dying worker each time, for a
 // job that three workers died with is given up, and rightly so.
-func (r *run) killWorkers(ctx context.Context, f *fault, n int) (Row, error) {
+func (r *run) killWorkers(ctx context.Context, f *injection, n int) (Row, error) {
 	folder, err := r.folder(f)
 	if err != nil {
 		return Row{}, err
@@ -52,7 +45,7 @@ func (r *run) killWorkers(ctx context.Context, f *fault, n int) (Row, error) {
 	}
 	o.killed = true
 	stop := o.Load(ctx, 8)
-	choices, places := r.source(f), map[string]int{}
+	choices, places, work := r.source(f), map[string]int{}, failpoint.Work()
 	for i := range n {
 		w, place := i%2, "at random"
 		if i%4 != 3 {
@@ -102,7 +95,7 @@ func (r *run) killWorkers(ctx context.Context, f *fault, n int) (Row, error) {
 }
 
 // killEngines sends signals to the engine while it decodes (F2). Its node lives on, and no job needs a second attempt.
-func (r *run) killEngines(ctx context.Context, f *fault, n int) (Row, error) {
+func (r *run) killEngines(ctx context.Context, f *injection, n int) (Row, error) {
 	node, o, err := r.node(ctx, f, "10ms,deaths=100000", 5, 40, 100)
 	if err != nil {
 		return Row{}, err
@@ -153,12 +146,12 @@ func (r *run) killEngines(ctx context.Context, f *fault, n int) (Row, error) {
 }
 
 // killNodes kills gateway, queue, database and worker at once (F3).
-func (r *run) killNodes(ctx context.Context, f *fault, n int) (Row, error) {
+func (r *run) killNodes(ctx context.Context, f *injection, n int) (Row, error) {
 	node, o, err := r.node(ctx, f, "1ms", 2, 5, 40)
 	if err != nil {
 		return Row{}, err
 	}
-	choices, places := r.source(f), map[string]int{}
+	choices, places, handover := r.source(f), map[string]int{}, failpoint.Handover()
 	if orphans := node.Kill(); len(orphans) > 0 {
 		o.Wrong("I5", "left of a killed node: %v", orphans)
 	}
@@ -181,6 +174,9 @@ func (r *run) killNodes(ctx context.Context, f *fault, n int) (Row, error) {
 		if orphans := node.Kill(); len(orphans) > 0 {
 			o.Wrong("I5", "left of a killed node: %v", orphans)
 		}
+		if !node.run.killed() {
+			return Row{}, fmt.Errorf("the node ended by itself: %w\n%s", node.run.err, node.run.log.tail())
+		}
 		o.Fault("node killed: " + place)
 		places[place]++
 	}
@@ -196,7 +192,7 @@ func (r *run) killNodes(ctx context.Context, f *fault, n int) (Row, error) {
 }
 
 // drain ends a node by SIGTERM (F5): it ends by itself within 30 s, with 0, and what it had not finished goes on.
-func (r *run) drain(ctx context.Context, f *fault, n int) (Row, error) {
+func (r *run) drain(ctx context.Context, f *injection, n int) (Row, error) {
 	node, o, err := r.node(ctx, f, "20ms", 5, 40, 100)
 	if err != nil {
 		return Row{}, err
@@ -242,7 +238,7 @@ func (r *run) drain(ctx context.Context, f *fault, n int) (Row, error) {
 }
 
 // disturbNATS breaks the server and the way to it (F6).
-func (r *run) disturbNATS(ctx context.Context, f *fault, n int) (Row, error) {
+func (r *run) disturbNATS(ctx context.Context, f *injection, n int) (Row, error) {
 	folder, err := r.folder(f)
 	if err != nil {
 		return Row{}, err
@@ -309,7 +305,7 @@ func (r *run) disturbNATS(ctx context.Context, f *fault, n int) (Row, error) {
 }
 
 // poison puts jobs among good ones that harm their engine (F12): each of them fails by name, and no good one does.
-func (r *run) poison(ctx context.Context, f *fault, n int) (Row, error) {
+func (r *run) poison(ctx context.Context, f *injection, n int) (Row, error) {
 	node, o, err := r.node(ctx, f, "1ms,deaths=100000", 2, 5)
 	if err != nil {
 		return Row{}, err
@@ -345,14 +341,18 @@ func (r *run) poison(ctx context.Context, f *fault, n int) (Row, error) {
 	if listErr != nil {
 		return Row{}, fmt.Errorf("list dead letters: %w", listErr)
 	}
-	if letters := strings.Count(string(out), `"attempt_history"`) + strings.Count(string(out), `"history"`); letters != n {
-		v.Wrong = append(v.Wrong, fmt.Sprintf("I4: %d dead letters, want %d: %.300s", letters, n, out))
+	var letters []struct{ ID string }
+	if err := json.Unmarshal(out, &letters); err != nil {
+		return Row{}, fmt.Errorf("read dead letters: %w", err)
+	}
+	if len(letters) != n {
+		v.Wrong = append(v.Wrong, fmt.Sprintf("I4: %d dead letters, want %d", len(letters), n))
 	}
 	return Row{Injected: n, Verdict: v, Notes: []string{fmt.Sprintf("%v", kinds)}}, err
 }
 
 // duplicates creates tasks ten times at once with the same key (F13), across a restart too.
-func (r *run) duplicates(ctx context.Context, f *fault, n int) (Row, error) {
+func (r *run) duplicates(ctx context.Context, f *injection, n int) (Row, error) {
 	node, o, err := r.node(ctx, f, "0s", 1)
 	if err != nil {
 		return Row{}, err
@@ -404,7 +404,7 @@ func (r *run) duplicates(ctx context.Context, f *fault, n int) (Row, error) {
 }
 
 // noMemory has decodes fail for want of memory (F16): each ladder ends, with RESOURCE or with a failure that says so.
-func (r *run) noMemory(ctx context.Context, f *fault, n int) (Row, error) {
+func (r *run) noMemory(ctx context.Context, f *injection, n int) (Row, error) {
 	node, o, err := r.node(ctx, f, "1ms", 2, 5)
 	if err != nil {
 		return Row{}, err
@@ -433,7 +433,7 @@ func (r *run) noMemory(ctx context.Context, f *fault, n int) (Row, error) {
 			waiting++
 		}
 		o.mu.Unlock()
-		if _, err := o.client.insist(ctx, "DELETE", "/api/v1/transcription/"+id, same(nil)); err != nil {
+		if _, err := o.client.insist(ctx, "DELETE", "/api/v1/transcription/"+id, none); err != nil {
 			return Row{}, err
 		}
 	}
@@ -451,7 +451,7 @@ func (r *run) noMemory(ctx context.Context, f *fault, n int) (Row, error) {
 
 // leaks runs small jobs one after the other and looks at what the node holds (F17, I6): goroutines and descriptors as before,
 // and less than a MiB of growth for 1,000 jobs over the last half.
-func (r *run) leaks(ctx context.Context, f *fault, n int) (Row, error) {
+func (r *run) leaks(ctx context.Context, f *injection, n int) (Row, error) {
 	node, o, err := r.node(ctx, f, "0s", 1)
 	if err != nil {
 		return Row{}, err

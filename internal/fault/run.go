@@ -47,16 +47,16 @@ type run struct {
 	ledger *Ledger
 }
 
-// fault is an entry of the programme.
-type fault struct {
+// injection is an entry of the programme.
+type injection struct {
 	id, name string
 	t0, t1   int // how often
 	mark     time.Duration
-	inject   func(*run, context.Context, *fault, int) (Row, error)
+	inject   func(*run, context.Context, *injection, int) (Row, error)
 }
 
-func programme() []fault {
-	return []fault{
+func programme() []injection {
+	return []injection{
 		{"F1", "kill -9 of workers, at seven places and at random", 30, 500, 45 * time.Second, (*run).killWorkers},
 		{"F2", "KILL, ABRT, SEGV and STOP of the engine, mid-chunk", 40, 500, 60 * time.Second, (*run).killEngines},
 		{"F3", "kill -9 of the whole node, at ten places and at random", 20, 200, 45 * time.Second, (*run).killNodes},
@@ -81,6 +81,11 @@ func IDs() []string {
 // Run runs the rows one after the other and writes the report. The error says that a promise was broken, or that the programme
 // itself could not go on.
 func Run(ctx context.Context, cfg Config) ([]Row, error) {
+	for _, id := range cfg.Rows {
+		if !slices.Contains(IDs(), id) {
+			return nil, fmt.Errorf("there is no row %q: choose of %v", id, IDs())
+		}
+	}
 	ledger, err := NewLedger(filepath.Join(cfg.Folder, "ledger.jsonl"))
 	if err != nil {
 		return nil, err
@@ -125,7 +130,7 @@ func Run(ctx context.Context, cfg Config) ([]Row, error) {
 }
 
 // row runs one fault in a folder of its own; a row whose processes did not end with it is broken.
-func (r *run) row(ctx context.Context, f *fault, n int) (Row, error) {
+func (r *run) row(ctx context.Context, f *injection, n int) (Row, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	before := len(children(os.Getpid()))
@@ -145,13 +150,13 @@ func (r *run) row(ctx context.Context, f *fault, n int) (Row, error) {
 }
 
 // folder makes a row's folder.
-func (r *run) folder(f *fault) (string, error) {
+func (r *run) folder(f *injection) (string, error) {
 	path := filepath.Join(r.Folder, f.id)
 	return path, os.MkdirAll(path, 0o700)
 }
 
 // source is a row's own sequence of choices: the same for the same seed, whatever rows run.
-func (r *run) source(f *fault) *rand.Rand {
+func (r *run) source(f *injection) *rand.Rand {
 	var h uint64
 	for _, c := range f.id {
 		h = h*31 + uint64(c)
@@ -160,7 +165,7 @@ func (r *run) source(f *fault) *rand.Rand {
 }
 
 // node starts a node of its own for a row, with an oracle that has learned its recordings.
-func (r *run) node(ctx context.Context, f *fault, script string, seconds ...int) (*Node, *Oracle, error) {
+func (r *run) node(ctx context.Context, f *injection, script string, seconds ...int) (*Node, *Oracle, error) {
 	folder, err := r.folder(f)
 	if err != nil {
 		return nil, nil, err

@@ -1,0 +1,180 @@
+package fault
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// liar is a service that breaks one promise. Its transcripts are those of the real API in form alone.
+type liar struct {
+	lie string
+
+	mu    sync.Mutex
+	tasks []string // oldest first
+	keys  map[string]string
+	asked map[string]int // how often for the state of each
+}
+
+func (l *liar) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	id := ""
+	if parts := strings.Split(r.URL.Path, "/"); len(parts) > 4 {
+		id = parts[4]
+	}
+	var body any
+	switch {
+	case strings.HasSuffix(r.URL.Path, "/files"):
+		w.WriteHeader(http.StatusCreated)
+		body = map[string]string{"file_id": "file"}
+	case strings.HasSuffix(r.URL.Path, "/create"):
+		w.WriteHeader(http.StatusCreated)
+		body = map[string]string{"task_id": l.create(r.Header.Get("Idempotency-Key"))}
+	case strings.HasSuffix(r.URL.Path, "/status"):
+		body = l.state(id)
+	case strings.HasSuffix(r.URL.Path, "/history"):
+		body = map[string]any{"items": l.history()}
+	default:
+		body = l.transcript(id)
+	}
+	_ = json.NewEncoder(w).Encode(body)
+}
+
+func (l *liar) create(key string) string {
+	if l.keys[key] == "" {
+		l.keys[key] = fmt.Sprint("task", len(l.tasks))
+		l.tasks = append(l.tasks, l.keys[key])
+	}
+	return l.keys[key]
+}
+
+// last is the task that it lies about.
+func (l *liar) last(id string) bool { return len(l.tasks) > 1 && id == l.tasks[len(l.tasks)-1] }
+
+func (l *liar) state(id string) map[string]any {
+	l.asked[id]++
+	t := map[string]any{"task_id": id, "status": "done", "ended_at": "2026-01-02T03:04:05Z"}
+	if !l.last(id) {
+		return t
+	}
+	switch l.lie {
+	case "never ends":
+		t["status"], t["ended_at"] = "running", nil
+	case "changes its end":
+		if l.asked[id] > 1 {
+			t["ended_at"] = "2026-01-02T03:04:06Z"
+		}
+	case "fails":
+		t["status"], t["error"] = "failed", map[string]string{"class": "INTERNAL", "code": "INTERNAL", "message": "it went wrong"}
+	case "fails without a word":
+		t["status"] = "failed"
+	}
+	return t
+}
+
+func (l *liar) history() (items []map[string]any) {
+	for _, id := range l.tasks {
+		if l.lie == "forgets" && l.last(id) {
+			continue
+		}
+		items = append(items, l.state(id))
+		if l.lie == "doubles" && l.last(id) {
+			items = append(items, l.state(id))
+		}
+	}
+	if l.lie == "makes up" {
+		items = append(items, map[string]any{"task_id": "nobody's", "status": "done", "ended_at": "2026-01-02T03:04:05Z"})
+	}
+	return items
+}
+
+func (l *liar) transcript(id string) map[string]any {
+	type segment struct {
+		Start, End float64
+		Text       string
+	}
+	s := []segment{{0, 1, "one"}, {1, 2, "two"}}
+	if l.last(id) {
+		switch l.lie {
+		case "changes a word":
+			s[1].Text = "three"
+		case "drops a segment":
+			s = s[:1]
+		case "doubles a segment":
+			s = append(s, s[1])
+		case "goes back in time":
+			s[1].Start = 0.5
+		case "runs over the end":
+			s[1].End = 9
+		}
+	}
+	return map[string]any{"duration": 2, "text": "one two", "segments": s}
+}
+
+// TestOracleSees lets services break one promise each: the oracle names it, and finds nothing wrong with one that breaks none.
+func TestOracleSees(t *testing.T) {
+	t.Parallel()
+	for lie, invariants := range map[string][]string{
+		"nothing":    nil,
+		"never ends": {"I1"}, "forgets": {"I1"}, "fails": {"I1"},
+		"changes a word": {"I2"}, "drops a segment": {"I2"}, "doubles": {"I2"},
+		"doubles a segment": {"I2", "I9"}, "goes back in time": {"I2", "I9"}, "runs over the end": {"I2", "I9"},
+		"changes its end":      {"I3"},
+		"fails without a word": {"I1", "I4"},
+		"makes up":             {"I8"},
+	} {
+		t.Run(lie, func(t *testing.T) {
+			t.Parallel()
+			server := httptest.NewServer(&liar{lie: lie, keys: map[string]string{}, asked: map[string]int{}})
+			t.Cleanup(server.Close)
+			ledger, err := NewLedger(filepath.Join(t.TempDir(), "ledger"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			o := newOracle("test", newClient(server.URL), ledger, 1)
+			if err := o.Learn(t.Context(), Sound{name: "a"}); err != nil {
+				t.Fatal(err)
+			}
+			for range 3 {
+				if _, err := o.Submit(t.Context(), o.any(), "", done); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := o.Settle(t.Context(), 200*time.Millisecond); err != nil {
+				t.Fatal(err)
+			}
+			v, err := o.Check(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			var named []string
+			for _, w := range v.Wrong {
+				name, _, _ := strings.Cut(w, ":")
+				named = append(named, name)
+			}
+			slices.Sort(named)
+			if named = slices.Compact(named); !slices.Equal(named, invariants) {
+				t.Errorf("it %s: the oracle names %v, want %v: %q", lie, named, invariants, v.Wrong)
+			}
+			if err := ledger.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestRowsAreNamed: a row that there is not injects nothing, and must not pass.
+func TestRowsAreNamed(t *testing.T) {
+	t.Parallel()
+	if _, err := Run(t.Context(), Config{Rows: []string{"F99"}, Folder: t.TempDir()}); err == nil {
+		t.Error("no error for row F99")
+	}
+}
