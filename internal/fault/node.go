@@ -54,7 +54,7 @@ func newNode(p Programs, folder, data, script string) (*Node, error) {
 // environment is what steno sees: nothing of the caller's own settings.
 func environment(p Programs, script, failpoints string) []string {
 	env := append(proc.Env(os.Environ(), "PATH", "HOME", "TMPDIR", "LANG", "LD_LIBRARY_PATH"),
-		"STENO_MODELS="+p.Models, "STENO_PASSWORD="+password, "STENO_USER_RATE=0", "STENO_ADDRESS_RATE=0", "STENO_LOGIN_RATE=0")
+		"STENO_MODELS="+p.Models, "STENO_PASSWORD="+password, "STENO_PPROF=true", "STENO_USER_RATE=0", "STENO_ADDRESS_RATE=0", "STENO_LOGIN_RATE=0")
 	if script != "" {
 		env = append(env, "STENO_SCRIPT="+script)
 	}
@@ -85,6 +85,15 @@ func (n *Node) Kill() (orphans []child) {
 	below := children(n.run.pid())
 	n.run.kill()
 	return left(below, 5*time.Second)
+}
+
+// Goroutines writes what the node's goroutines do to a file in its folder.
+func (n *Node) Goroutines(ctx context.Context, name string) error {
+	a, err := newClient("http://"+n.admin).call(ctx, "GET", "/debug/pprof/goroutine?debug=1", nil)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(n.folder, name), a.body, 0o600)
 }
 
 // Scratch lists what jobs have left in the scratch folder of the running node.

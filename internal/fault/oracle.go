@@ -124,28 +124,29 @@ func (o *Oracle) any() *Sound {
 	return o.sounds[o.rand.IntN(len(o.sounds))]
 }
 
-// Load keeps about so many jobs open until stop is called, which returns when no more are submitted.
+// Load keeps about so many jobs open until stop is called. A create that is under way then is seen to its answer, for nobody could
+// say whether one that was left alone is a job; so the service must be there when stop is called.
 func (o *Oracle) Load(ctx context.Context, depth int) (stop func() error) {
-	ctx, cancel := context.WithCancel(ctx)
-	ended := make(chan error, 1)
+	stopped, ended := make(chan struct{}), make(chan error, 1)
 	go func() {
-		for ctx.Err() == nil {
+		for {
 			_ = o.look(ctx) // the service may be down now
 			for range depth - o.open() {
-				if _, err := o.Submit(ctx, o.any(), "", done); err != nil && ctx.Err() == nil {
+				if _, err := o.Submit(ctx, o.any(), "", done); err != nil {
 					ended <- err
 					return
 				}
 			}
 			select {
-			case <-ctx.Done():
+			case <-stopped:
+				ended <- nil
+				return
 			case <-time.After(50 * time.Millisecond):
 			}
 		}
-		ended <- nil
 	}()
 	return func() error {
-		cancel()
+		close(stopped)
 		return <-ended
 	}
 }

@@ -478,6 +478,9 @@ func (r *run) leaks(ctx context.Context, f *injection, n int) (Row, error) {
 		if at[i], err = batch(jobs); err != nil {
 			return Row{}, err
 		}
+		if err := node.Goroutines(ctx, fmt.Sprintf("goroutines%d.txt", i)); err != nil {
+			return Row{}, err
+		}
 	}
 	v, err := o.Check(ctx)
 	for _, name := range []string{"go_goroutines", "process_open_fds"} {
