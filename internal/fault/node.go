@@ -54,7 +54,8 @@ func newNode(p Programs, folder, data, script string) (*Node, error) {
 // environment is what steno sees: nothing of the caller's own settings.
 func environment(p Programs, script, failpoints string) []string {
 	env := append(proc.Env(os.Environ(), "PATH", "HOME", "TMPDIR", "LANG", "LD_LIBRARY_PATH"),
-		"STENO_MODELS="+p.Models, "STENO_PASSWORD="+password, "STENO_PPROF=true", "STENO_USER_RATE=0", "STENO_ADDRESS_RATE=0", "STENO_LOGIN_RATE=0")
+		"STENO_MODELS="+p.Models, "STENO_PASSWORD="+password, "STENO_PPROF=true",
+		"STENO_USER_RATE=0", "STENO_ADDRESS_RATE=0", "STENO_LOGIN_RATE=0")
 	if script != "" {
 		env = append(env, "STENO_SCRIPT="+script)
 	}

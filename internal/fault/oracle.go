@@ -124,8 +124,8 @@ func (o *Oracle) any() *Sound {
 	return o.sounds[o.rand.IntN(len(o.sounds))]
 }
 
-// Load keeps about so many jobs open until stop is called. A create that is under way then is seen to its answer, for nobody could
-// say whether one that was left alone is a job; so the service must be there when stop is called.
+// Load keeps about so many jobs open until stop is called. A create that is under way then is seen to its answer, for nobody
+// could say whether one that was left alone is a job; so the service must be there when stop is called.
 func (o *Oracle) Load(ctx context.Context, depth int) (stop func() error) {
 	stopped, ended := make(chan struct{}), make(chan error, 1)
 	go func() {
