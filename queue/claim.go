@@ -40,7 +40,7 @@ func (w *worker) claim(ctx context.Context, msg jetstream.Msg) *Delivery {
 	var got claimed
 	r, err := w.q.change(ctx, j.ID, func(r *record, renewed time.Time) error {
 		now = time.Now().UTC()
-		got = r.claim(l, w.cfg.MaxAttempts, now, renewed)
+		got = r.claim(l, w.cfg.MaxDeaths, now, renewed)
 		return nil
 	})
 	if errors.Is(err, ErrNotFound) {
@@ -83,6 +83,8 @@ func (w *worker) decline(ctx context.Context, msg jetstream.Msg, r record, why c
 		}
 		// More than a heartbeat, which is at most half the lease, so that a living owner will have moved it by then.
 		err = msg.NakWithDelay(r.Lease.TTL / 3 * 2)
+	case claimPaused:
+		err = msg.NakWithDelay(time.Until(r.RetryAt))
 	case claimEnded:
 		if r.State == job.Failed {
 			err = q.bury(ctx, r.Job.ID) // whoever failed it may have died before

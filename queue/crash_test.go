@@ -225,7 +225,7 @@ func TestJobThatKillsItsWorkersIsBuried(t *testing.T) {
 	}
 	next := submit(t, q, 10)
 	cfg := crashWorker("third")
-	cfg.MaxAttempts = 2
+	cfg.MaxDeaths = 2
 	work(t, q, cfg, echo)
 	await(t, q, next.ID, job.Done)
 	if s := await(t, q, j.ID, job.Failed); s.Error.Code != "WORKER_DIED" || s.Attempt != 2 {

@@ -43,10 +43,10 @@ func (c WorkerConfig) judge(err, cause error, stopping bool, r record) verdict {
 		return verdict{outcome: OutcomeFailed, err: e}
 	case e.Class == job.Resource && r.Requeues < maxRequeues:
 		return verdict{outcome: OutcomeRequeued, err: e, delay: c.backoff(r.Requeues)}
-	case e.Class == job.Resource || r.Attempt >= c.MaxAttempts:
+	case e.Class == job.Resource || r.failures() >= c.MaxAttempts:
 		return verdict{outcome: OutcomeFailed, err: e}
 	}
-	return verdict{outcome: OutcomeRetried, err: e, delay: c.backoff(r.Attempt - 1)}
+	return verdict{outcome: OutcomeRetried, err: e, delay: c.backoff(r.failures() - 1)}
 }
 
 func isJobError(err error) bool {

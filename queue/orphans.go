@@ -21,9 +21,10 @@ func (q *Queue) releaseOrphans(ctx context.Context) error {
 	}
 	for _, r := range held {
 		now := time.Now().UTC()
-		if _, err := q.change(ctx, r.Job.ID, func(current *record, _ time.Time) error {
+		freed, err := q.change(ctx, r.Job.ID, func(current *record, _ time.Time) error {
 			return current.orphan(r.Lease.ID, now)
-		}); err != nil {
+		})
+		if err != nil {
 			return fmt.Errorf("release job %s: %w", r.Job.ID, err)
 		}
 		q.cfg.Log.Info("job of a worker that died is released", "job", r.Job.ID, "worker", r.Lease.Worker)
@@ -31,7 +32,8 @@ func (q *Queue) releaseOrphans(ctx context.Context) error {
 			continue // by an older version: the message comes back after AckWait
 		}
 		// The message is the dead worker's, too. If this gets lost, it comes back after AckWait.
-		if err := q.nc.Publish(r.Lease.Ack, []byte("-NAK")); err != nil {
+		nak := fmt.Appendf(nil, `-NAK {"delay": %d}`, max(0, freed.RetryAt.Sub(now)))
+		if err := q.nc.Publish(r.Lease.Ack, nak); err != nil {
 			return fmt.Errorf("release the message of job %s: %w", r.Job.ID, err)
 		}
 	}

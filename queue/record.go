@@ -3,6 +3,7 @@ package queue
 import (
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"time"
 
@@ -60,6 +61,11 @@ type record struct {
 	Attempt  int `json:"attempt"`
 	Claims   int `json:"claims"`
 	Requeues int `json:"requeues,omitempty"`
+	// Lost counts the attempts whose worker died or hung, and Deaths those since the job last got further than ever before, which
+	// is Furthest, in seconds of audio.
+	Lost     int     `json:"lost,omitempty"`
+	Deaths   int     `json:"deaths,omitempty"`
+	Furthest float64 `json:"furthest,omitempty"`
 	// Generation is part of the message id: a job that is published again on purpose is no duplicate.
 	Generation int    `json:"generation,omitempty"`
 	Lease      *lease `json:"lease,omitempty"`
@@ -117,33 +123,38 @@ const (
 	claimEnded                    // the job has ended: drop the message
 	claimBusy                     // another worker holds it and lives: look again later
 	claimCancelled                // it was to be cancelled: it now is
-	claimExhausted                // its attempts are used up, all by workers that died: it has now failed
+	claimExhausted                // too many workers died with it: it has now failed
+	claimPaused                   // a worker died with it just now, and not the first one: look again later
 )
 
 // claim takes the job for l, if it is to be had. renewed is the broker's time of the record's last write; now is this
 // worker's. The clocks may differ: a lease that looks alive is contested first, and taken when it does not move afterwards.
-func (r *record) claim(l lease, attempts int, now, renewed time.Time) claimed {
+func (r *record) claim(l lease, deaths int, now, renewed time.Time) claimed {
 	if r.Lease != nil && r.Lease.ID == l.ID {
 		return claimRun // our write of before, whose confirmation got lost
 	}
 	if r.State.Terminal() {
 		return claimEnded
 	}
-	if old := r.Lease; old != nil {
+	old := r.Lease
+	if old != nil {
 		if now.Before(renewed.Add(old.TTL)) && old.Contested != old.Beat {
 			old.Contested = old.Beat
 			return claimBusy
 		}
-		r.leave(OutcomeLost, nil, now)
+		r.lose(now)
 	}
 	switch {
 	case r.CancelAsked:
 		r.end(job.Cancelled, l.ID, now)
 		return claimCancelled
-	case r.Attempt >= attempts:
+	case r.Deaths >= deaths:
 		r.Error = workerDied(r)
 		r.end(job.Failed, l.ID, now)
 		return claimExhausted
+	case old != nil && r.Deaths > 1:
+		r.wait(now, deathPause(r.Deaths))
+		return claimPaused
 	}
 	l.Started, l.Beat = now, 1
 	r.Lease = &l
@@ -156,8 +167,8 @@ func (r *record) claim(l lease, attempts int, now, renewed time.Time) claimed {
 func workerDied(r *record) *job.Error {
 	return &job.Error{
 		Class: job.Engine, Code: "WORKER_DIED",
-		Message: fmt.Sprintf("the worker died or hung %d times on this job, the last time in stage %s: read the worker's log, "+
-			"then try again with `steno dead retry %s`", r.Attempt, r.Progress.Stage, r.Job.ID),
+		Message: fmt.Sprintf("workers died or hung %d times in a row while they had this job, the last time in stage %s: read "+
+			"their logs, then try again with `steno dead retry %s`", r.Deaths, r.Progress.Stage, r.Job.ID),
 	}
 }
 
@@ -237,6 +248,27 @@ func shorten(e *job.Error) (*job.Error, string) {
 	return &job.Error{Class: e.Class, Code: e.Code, Message: message}, cause
 }
 
+// lose closes the lease of a worker that died or hung. That counts against the job only where it had got no further than ever
+// before: machines die for reasons of their own, and hours of audio meet more of that than a minute does.
+func (r *record) lose(now time.Time) {
+	r.leave(OutcomeLost, nil, now)
+	r.Lost++
+	r.Deaths++
+	if r.Progress.Done > r.Furthest {
+		r.Deaths, r.Furthest = 0, r.Progress.Done
+	}
+}
+
+// deathPause is how long a job waits that n workers in a row have died with. It differs from job to job, so that those which died
+// with the culprit are not all with it again the next time; and a machine that dies again and again is left time.
+func deathPause(n int) time.Duration {
+	if n < 2 {
+		return 0
+	}
+	d := 2 * time.Second << min(n-2, 4)
+	return d/2 + rand.N(d)
+}
+
 // leave closes the current lease and keeps it in the history.
 func (r *record) leave(o Outcome, err *job.Error, now time.Time) {
 	r.History = append(r.History, Attempt{
@@ -248,6 +280,9 @@ func (r *record) leave(o Outcome, err *job.Error, now time.Time) {
 	}
 	r.Lease = nil
 }
+
+// failures counts the attempts that ended in an error of the job's own, the present one included.
+func (r *record) failures() int { return r.Attempt - r.Lost }
 
 func (r *record) end(s job.State, closedBy string, now time.Time) {
 	r.State, r.Closed, r.Finished, r.Lease = s, closedBy, now, nil
@@ -282,8 +317,8 @@ func (r *record) orphan(l string, now time.Time) error {
 	if r.Lease == nil || r.Lease.ID != l {
 		return errUnchanged
 	}
-	r.leave(OutcomeLost, nil, now)
-	r.wait(now, 0)
+	r.lose(now)
+	r.wait(now, deathPause(r.Deaths))
 	return nil
 }
 
@@ -297,7 +332,8 @@ func (r *record) revive(now time.Time) error {
 		}
 	}
 	r.State, r.Queued, r.Finished, r.RetryAt = job.Queued, now, time.Time{}, time.Time{}
-	r.Attempt, r.Requeues, r.Error, r.Cause, r.Closed, r.CancelAsked = 0, 0, nil, "", "", false
+	r.Attempt, r.Requeues, r.Lost, r.Deaths, r.Furthest = 0, 0, 0, 0, 0
+	r.Error, r.Cause, r.Closed, r.CancelAsked = nil, "", "", false
 	r.Recorded = time.Time{}
 	r.Progress = job.Progress{Stage: job.StageQueue}
 	r.Generation++

@@ -39,9 +39,17 @@ func TestClaim(t *testing.T) {
 		"clock an hour behind, first":   {record{State: job.Running, Attempt: 1, Lease: held(0)}, -time.Hour, claimBusy},
 		"clock an hour behind, second":  {record{State: job.Running, Attempt: 1, Lease: held(7)}, -time.Hour, claimRun},
 		"to be cancelled, owner dead":   {record{State: job.Running, Attempt: 1, Lease: held(0), CancelAsked: true}, ttl, claimCancelled},
-		"attempts used up, owner dead":  {record{State: job.Running, Attempt: 3, Lease: held(0)}, ttl, claimExhausted},
-		"attempts used up, owner alive": {record{State: job.Running, Attempt: 3, Lease: held(0)}, 0, claimBusy},
-		"our own claim of before":       {record{State: job.Running, Attempt: 1, Lease: &lease{ID: "new"}}, 0, claimRun},
+		"second death in a row":         {record{State: job.Running, Attempt: 2, Lost: 1, Deaths: 1, Lease: held(0)}, ttl, claimPaused},
+		"last death in a row":           {record{State: job.Running, Attempt: 3, Lost: 2, Deaths: 2, Lease: held(0)}, ttl, claimExhausted},
+		"it waits after its last death": {record{State: job.Queued, Attempt: 3, Lost: 3, Deaths: 3}, 0, claimExhausted},
+		"last, but got further": {record{
+			State: job.Running, Attempt: 3, Lost: 2, Deaths: 2, Furthest: 30, Progress: job.Progress{Done: 60}, Lease: held(0),
+		}, ttl, claimRun},
+		"last, got as far as before": {record{
+			State: job.Running, Attempt: 3, Lost: 2, Deaths: 2, Furthest: 60, Progress: job.Progress{Done: 60}, Lease: held(0),
+		}, ttl, claimExhausted},
+		"last, owner alive":       {record{State: job.Running, Attempt: 3, Lost: 2, Deaths: 2, Lease: held(0)}, 0, claimBusy},
+		"our own claim of before": {record{State: job.Running, Attempt: 1, Lease: &lease{ID: "new"}}, 0, claimRun},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := c.rec
@@ -57,6 +65,10 @@ func TestClaim(t *testing.T) {
 				if c.rec.Lease != nil && c.rec.Lease.ID == "old" && (len(r.History) != 1 || r.History[0].Outcome != OutcomeLost) {
 					t.Errorf("history %+v", r.History)
 				}
+			case claimPaused:
+				if wait := r.RetryAt.Sub(t0.Add(c.now)); r.State != job.Queued || r.Lease != nil || wait < time.Second || wait > 3*time.Second {
+					t.Errorf("it waits for %s: %+v", wait, r)
+				}
 			case claimExhausted:
 				if r.State != job.Failed || r.Error.Code != "WORKER_DIED" || r.Attempt != before {
 					t.Errorf("record %+v", r)
@@ -69,7 +81,7 @@ func TestClaim(t *testing.T) {
 // TestRecordRules plays workers that claim, renew, die and settle, users that cancel, and the clock, in any order.
 func TestRecordRules(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		const attempts, ttl = 3, 30 * time.Second
+		const deaths, ttl = 3, 30 * time.Second
 		now, renewed := t0, t0
 		r := newRecord(job.Job{ID: job.NewID()}, DefaultPool, now)
 		var holders []string // every lease there ever was
@@ -85,7 +97,7 @@ func TestRecordRules(t *testing.T) {
 			"time passes": func(t *rapid.T) { now = now.Add(time.Duration(rapid.IntRange(1, 40).Draw(t, "s")) * time.Second) },
 			"claim": func(t *rapid.T) {
 				id := fmt.Sprint("lease", len(holders))
-				if r.claim(lease{ID: id, TTL: ttl}, attempts, now, renewed) == claimRun {
+				if r.claim(lease{ID: id, TTL: ttl}, deaths, now, renewed) == claimRun {
 					holders = append(holders, id)
 					begun++
 				}
@@ -94,7 +106,8 @@ func TestRecordRules(t *testing.T) {
 			"renew": func(t *rapid.T) {
 				l := pick(t)
 				mine := r.Lease != nil && r.Lease.ID == l
-				if err := r.renew(l, job.Progress{}); errors.Is(err, ErrLeaseLost) == mine {
+				p := job.Progress{Done: float64(rapid.IntRange(0, 3).Draw(t, "done"))}
+				if err := r.renew(l, p); errors.Is(err, ErrLeaseLost) == mine {
 					t.Fatalf("renewal of %s: %v; it holds the lease: %t", l, err, mine)
 				}
 				if mine {
@@ -124,8 +137,10 @@ func TestRecordRules(t *testing.T) {
 					t.Fatalf("a terminal state changed: %v, now %s", ended, r.State)
 				case (r.Lease != nil) != (r.State == job.Running):
 					t.Fatalf("the job is %s with lease %v", r.State, r.Lease)
-				case r.Attempt < 0 || r.Attempt > attempts:
-					t.Fatalf("%d attempts", r.Attempt)
+				case r.Lost < r.Deaths || r.Attempt < r.Lost || r.Deaths > deaths || r.Claims < r.Attempt:
+					t.Fatalf("%d claims, %d attempts, %d lost, %d of them in a row", r.Claims, r.Attempt, r.Lost, r.Deaths)
+				case r.Lost > (deaths+1)*5: // for there are four places to get to, and then it has failed
+					t.Fatalf("it met %d deaths", r.Lost)
 				case r.State == job.Done && r.Result != "result of "+r.Closed:
 					t.Fatalf("the result is %q, but %s ended the job", r.Result, r.Closed)
 				case r.State == job.Failed && r.Error == nil:
@@ -171,26 +186,27 @@ func TestJudge(t *testing.T) {
 		want       Outcome
 		code       string
 	}{
-		"success":                        {nil, nil, false, record{Attempt: 1}, OutcomeDone, ""},
-		"success while stopping":         {nil, ErrDraining, true, record{Attempt: 1}, OutcomeDone, ""},
-		"bad input":                      {input, nil, false, record{Attempt: 1}, OutcomeFailed, "NO_AUDIO_STREAM"},
-		"bad input while stopping":       {input, ErrDraining, true, record{Attempt: 1}, OutcomeFailed, "NO_AUDIO_STREAM"},
-		"wrapped":                        {fmt.Errorf("probe: %w", input), nil, false, record{Attempt: 1}, OutcomeFailed, "NO_AUDIO_STREAM"},
-		"engine dead":                    {job.Errorf(job.Engine, "E", "e"), nil, false, record{Attempt: 1}, OutcomeFailed, "E"},
-		"engine dead while stopping":     {job.Errorf(job.Engine, "E", "e"), nil, true, record{Attempt: 1}, OutcomeHandedOn, ""},
-		"cancelled":                      {context.Canceled, ErrCancelled, false, record{Attempt: 1}, OutcomeCancelled, ""},
-		"cancelled while stopping":       {context.Canceled, ErrCancelled, true, record{Attempt: 1}, OutcomeCancelled, ""},
-		"lease lost":                     {context.Canceled, ErrLeaseLost, false, record{Attempt: 1}, OutcomeLost, ""},
-		"drained":                        {context.Canceled, ErrDraining, true, record{Attempt: 3}, OutcomeHandedOn, ""},
-		"stalled":                        {context.Canceled, ErrStalled, false, record{Attempt: 1}, OutcomeRetried, "STALLED"},
-		"stalled, last attempt":          {context.Canceled, ErrStalled, false, record{Attempt: 3}, OutcomeFailed, "STALLED"},
-		"a timeout of its own":           {context.DeadlineExceeded, nil, false, record{Attempt: 1}, OutcomeRetried, "TIMEOUT"},
-		"transient":                      {transient, nil, false, record{Attempt: 2}, OutcomeRetried, "AWAY"},
-		"transient, last attempt":        {transient, nil, false, record{Attempt: 3}, OutcomeFailed, "AWAY"},
-		"unknown":                        {errors.New("?"), nil, false, record{Attempt: 1}, OutcomeRetried, "INTERNAL"},
-		"no disk":                        {resource, nil, false, record{Attempt: 3, Requeues: 19}, OutcomeRequeued, "NO_DISK"},
-		"no disk for the 21st time":      {resource, nil, false, record{Attempt: 1, Requeues: 20}, OutcomeFailed, "NO_DISK"},
-		"transient that wraps a timeout": {job.Errorf(job.Transient, "AWAY", "a: %w", context.DeadlineExceeded), nil, false, record{Attempt: 1}, OutcomeRetried, "AWAY"},
+		"success":                            {nil, nil, false, record{Attempt: 1}, OutcomeDone, ""},
+		"success while stopping":             {nil, ErrDraining, true, record{Attempt: 1}, OutcomeDone, ""},
+		"bad input":                          {input, nil, false, record{Attempt: 1}, OutcomeFailed, "NO_AUDIO_STREAM"},
+		"bad input while stopping":           {input, ErrDraining, true, record{Attempt: 1}, OutcomeFailed, "NO_AUDIO_STREAM"},
+		"wrapped":                            {fmt.Errorf("probe: %w", input), nil, false, record{Attempt: 1}, OutcomeFailed, "NO_AUDIO_STREAM"},
+		"engine dead":                        {job.Errorf(job.Engine, "E", "e"), nil, false, record{Attempt: 1}, OutcomeFailed, "E"},
+		"engine dead while stopping":         {job.Errorf(job.Engine, "E", "e"), nil, true, record{Attempt: 1}, OutcomeHandedOn, ""},
+		"cancelled":                          {context.Canceled, ErrCancelled, false, record{Attempt: 1}, OutcomeCancelled, ""},
+		"cancelled while stopping":           {context.Canceled, ErrCancelled, true, record{Attempt: 1}, OutcomeCancelled, ""},
+		"lease lost":                         {context.Canceled, ErrLeaseLost, false, record{Attempt: 1}, OutcomeLost, ""},
+		"drained":                            {context.Canceled, ErrDraining, true, record{Attempt: 3}, OutcomeHandedOn, ""},
+		"stalled":                            {context.Canceled, ErrStalled, false, record{Attempt: 1}, OutcomeRetried, "STALLED"},
+		"stalled, last attempt":              {context.Canceled, ErrStalled, false, record{Attempt: 3}, OutcomeFailed, "STALLED"},
+		"a timeout of its own":               {context.DeadlineExceeded, nil, false, record{Attempt: 1}, OutcomeRetried, "TIMEOUT"},
+		"transient":                          {transient, nil, false, record{Attempt: 2}, OutcomeRetried, "AWAY"},
+		"transient, last attempt":            {transient, nil, false, record{Attempt: 3}, OutcomeFailed, "AWAY"},
+		"transient, two workers died before": {transient, nil, false, record{Attempt: 4, Lost: 2}, OutcomeRetried, "AWAY"},
+		"unknown":                            {errors.New("?"), nil, false, record{Attempt: 1}, OutcomeRetried, "INTERNAL"},
+		"no disk":                            {resource, nil, false, record{Attempt: 3, Requeues: 19}, OutcomeRequeued, "NO_DISK"},
+		"no disk for the 21st time":          {resource, nil, false, record{Attempt: 1, Requeues: 20}, OutcomeFailed, "NO_DISK"},
+		"transient that wraps a timeout":     {job.Errorf(job.Transient, "AWAY", "a: %w", context.DeadlineExceeded), nil, false, record{Attempt: 1}, OutcomeRetried, "AWAY"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			v := cfg.judge(c.err, c.cause, c.stopping, c.rec)

@@ -36,8 +36,11 @@ type WorkerConfig struct {
 	// StallAfter is how long a handler may report no progress before it counts as hung. Default 5 min: a large model may take
 	// minutes to load from a slow disk.
 	StallAfter time.Duration
-	// MaxAttempts is how often a job is tried. Default 3.
+	// MaxAttempts is how often a job is tried that fails. Default 3.
 	MaxAttempts int
+	// MaxDeaths is how many workers in a row may die or hang while they have a job, and it gets no further than before, until it
+	// counts as what kills them and fails. Default 5.
+	MaxDeaths int
 	// RetryBase is the pause after the first failure; it doubles up to RetryCap. Defaults 5 s and 60 s.
 	RetryBase, RetryCap time.Duration
 	// DrainTimeout is how long Work takes to return after its context ended: handlers may finish for three quarters of it, and
@@ -65,6 +68,7 @@ func (c WorkerConfig) WithDefaults() WorkerConfig {
 	c.HeartbeatEvery = or(c.HeartbeatEvery, c.AckWait/3)
 	c.StallAfter = or(c.StallAfter, 5*time.Minute)
 	c.MaxAttempts = or(c.MaxAttempts, 3)
+	c.MaxDeaths = or(c.MaxDeaths, 5)
 	c.RetryBase = or(c.RetryBase, 5*time.Second)
 	c.RetryCap = or(c.RetryCap, time.Minute)
 	c.DrainTimeout = or(c.DrainTimeout, 30*time.Second)
@@ -76,8 +80,8 @@ func (c WorkerConfig) validate() error {
 	switch {
 	case c.Slots < 1:
 		return fmt.Errorf("worker config: Slots is %d: at least 1 is needed", c.Slots)
-	case c.MaxAttempts < 1:
-		return fmt.Errorf("worker config: MaxAttempts is %d: at least 1 is needed", c.MaxAttempts)
+	case c.MaxAttempts < 1 || c.MaxDeaths < 1:
+		return fmt.Errorf("worker config: MaxAttempts is %d and MaxDeaths %d: at least 1 is needed", c.MaxAttempts, c.MaxDeaths)
 	case c.HeartbeatEvery <= 0 || c.HeartbeatEvery > c.AckWait/2:
 		return fmt.Errorf("worker config: HeartbeatEvery is %s: choose at most half of AckWait, %s", c.HeartbeatEvery, c.AckWait)
 	case c.RetryBase <= 0 || c.RetryCap < c.RetryBase:
