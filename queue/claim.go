@@ -40,9 +40,12 @@ func (w *worker) claim(ctx context.Context, msg jetstream.Msg) *Delivery {
 	var got claimed
 	r, err := w.q.change(ctx, j.ID, func(r *record, renewed time.Time) error {
 		now = time.Now().UTC()
-		got = r.claim(l, w.cfg.MaxDeaths, now, renewed)
+		got = r.claim(l, w.cfg.MaxDeaths, func() bool { return w.reserve(j.ID) }, now, renewed)
 		return nil
 	})
+	if err != nil || got != claimRun {
+		w.release(j.ID)
+	}
 	if errors.Is(err, ErrNotFound) {
 		// The message is all there is of an accepted job: begin its record anew. It comes back at once.
 		err = w.q.restore(ctx, j, msg.Subject())

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -236,6 +237,45 @@ func TestJobThatKillsItsWorkersIsBuried(t *testing.T) {
 		return err == nil && len(l.History) == 2
 	})
 	drained(t, q)
+}
+
+// Suspects run one at a time, so that the next death names the culprit; others run beside them.
+func TestSuspectsRunAlone(t *testing.T) {
+	t.Parallel() // it mostly waits
+	q := open(t, startServer(t, EmbeddedConfig{}))
+	suspects := map[job.ID]bool{}
+	for range 3 {
+		j := submit(t, q, 10)
+		suspects[j.ID] = true
+		if _, err := q.change(t.Context(), j.ID, func(r *record, _ time.Time) error {
+			r.Attempt, r.Lost, r.Deaths = 2, 2, 2
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	beside := submit(t, q, 10)
+	var running, most atomic.Int32
+	cfg := crashWorker("w")
+	cfg.Slots = 4
+	work(t, q, cfg, func(ctx context.Context, d *Delivery) (transcript.Transcript, error) {
+		if !suspects[d.Job.ID] {
+			return echo(ctx, d)
+		}
+		if n := running.Add(1); n > most.Load() {
+			most.Store(n)
+		}
+		defer running.Add(-1)
+		sleep(ctx, 300*time.Millisecond)
+		return echo(ctx, d)
+	})
+	await(t, q, beside.ID, job.Done)
+	for id := range suspects {
+		await(t, q, id, job.Done)
+	}
+	if most.Load() != 1 {
+		t.Errorf("%d suspects ran at the same time", most.Load())
+	}
 }
 
 func TestStoppedWorkersLateResultIsThrownAway(t *testing.T) {

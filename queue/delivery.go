@@ -101,6 +101,9 @@ func (d *Delivery) Progress(p job.Progress) {
 	}
 	d.progress, d.alive = p, now
 	d.mu.Unlock()
+	if d.rec.suspect() && p.Done > d.rec.Furthest { // it got further than where it was last seen to die
+		d.w.release(d.Job.ID)
+	}
 	if next {
 		d.look() // the record shall say in which stage a worker died
 	}

@@ -91,7 +91,7 @@ func TestLivingWorkersKeepTheirLeases(t *testing.T) {
 func TestOrphan(t *testing.T) {
 	now := time.Unix(1000, 0).UTC()
 	r := newRecord(job.Job{ID: job.NewID()}, DefaultPool, now)
-	if got := r.claim(lease{ID: "a", Worker: "w", TTL: time.Minute}, 3, now, now); got != claimRun {
+	if got := r.claim(lease{ID: "a", Worker: "w", TTL: time.Minute}, 3, yes, now, now); got != claimRun {
 		t.Fatalf("claim: %v", got)
 	}
 	if err := r.orphan("b", now); !errors.Is(err, errUnchanged) || r.Lease == nil {
@@ -105,7 +105,7 @@ func TestOrphan(t *testing.T) {
 	}
 	for i, want := range []claimed{claimRun, claimRun, claimExhausted} {
 		id := string(rune('c' + i))
-		if got := r.claim(lease{ID: id, TTL: time.Minute}, 3, now, now); got != want {
+		if got := r.claim(lease{ID: id, TTL: time.Minute}, 3, yes, now, now); got != want {
 			t.Fatalf("claim: %v, want %v", got, want)
 		}
 		_ = r.orphan(id, now)

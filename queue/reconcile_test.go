@@ -115,7 +115,7 @@ func TestReconcileCancelsForADeadWorker(t *testing.T) {
 	q := newQueue(t, eager)
 	j := submit(t, q, 10)
 	if _, err := q.change(t.Context(), j.ID, func(r *record, renewed time.Time) error {
-		r.claim(lease{ID: "dead", TTL: time.Millisecond}, 3, time.Now(), renewed)
+		r.claim(lease{ID: "dead", TTL: time.Millisecond}, 3, yes, time.Now(), renewed)
 		return nil
 	}); err != nil {
 		t.Fatal(err)

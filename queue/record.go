@@ -124,12 +124,13 @@ const (
 	claimBusy                     // another worker holds it and lives: look again later
 	claimCancelled                // it was to be cancelled: it now is
 	claimExhausted                // too many workers died with it: it has now failed
-	claimPaused                   // a worker died with it just now, and not the first one: look again later
+	claimPaused                   // it is suspected of killing workers, and has to wait: look again later
 )
 
 // claim takes the job for l, if it is to be had. renewed is the broker's time of the record's last write; now is this
 // worker's. The clocks may differ: a lease that looks alive is contested first, and taken when it does not move afterwards.
-func (r *record) claim(l lease, deaths int, now, renewed time.Time) claimed {
+// reserve is asked whether this worker may run a suspect now.
+func (r *record) claim(l lease, deaths int, reserve func() bool, now, renewed time.Time) claimed {
 	if r.Lease != nil && r.Lease.ID == l.ID {
 		return claimRun // our write of before, whose confirmation got lost
 	}
@@ -152,7 +153,7 @@ func (r *record) claim(l lease, deaths int, now, renewed time.Time) claimed {
 		r.Error = workerDied(r)
 		r.end(job.Failed, l.ID, now)
 		return claimExhausted
-	case old != nil && r.Deaths > 1:
+	case r.suspect() && (old != nil || !reserve()):
 		r.wait(now, deathPause(r.Deaths))
 		return claimPaused
 	}
@@ -258,6 +259,10 @@ func (r *record) lose(now time.Time) {
 		r.Deaths, r.Furthest = 0, r.Progress.Done
 	}
 }
+
+// suspect reports whether the job may be what kills workers. One suspect at a time runs on a worker: those which died with the
+// culprit by chance get through then, and are not held against it any longer.
+func (r *record) suspect() bool { return r.Deaths > 1 }
 
 // deathPause is how long a job waits that n workers in a row have died with. It differs from job to job, so that those which died
 // with the culprit are not all with it again the next time; and a machine that dies again and again is left time.

@@ -19,6 +19,8 @@ import (
 
 var t0 = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
+func yes() bool { return true }
+
 func TestClaim(t *testing.T) {
 	const ttl = 30 * time.Second
 	held := func(contested int) *lease {
@@ -40,6 +42,8 @@ func TestClaim(t *testing.T) {
 		"clock an hour behind, second":  {record{State: job.Running, Attempt: 1, Lease: held(7)}, -time.Hour, claimRun},
 		"to be cancelled, owner dead":   {record{State: job.Running, Attempt: 1, Lease: held(0), CancelAsked: true}, ttl, claimCancelled},
 		"second death in a row":         {record{State: job.Running, Attempt: 2, Lost: 1, Deaths: 1, Lease: held(0)}, ttl, claimPaused},
+		"suspect":                       {record{State: job.Queued, Attempt: 2, Lost: 2, Deaths: 2}, 0, claimRun},
+		"suspect beside another":        {record{State: job.Queued, Attempt: 2, Lost: 2, Deaths: 2}, 0, claimPaused},
 		"last death in a row":           {record{State: job.Running, Attempt: 3, Lost: 2, Deaths: 2, Lease: held(0)}, ttl, claimExhausted},
 		"it waits after its last death": {record{State: job.Queued, Attempt: 3, Lost: 3, Deaths: 3}, 0, claimExhausted},
 		"last, but got further": {record{
@@ -54,7 +58,7 @@ func TestClaim(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := c.rec
 			before := r.Attempt
-			if got := r.claim(lease{ID: "new", Worker: "b", TTL: ttl}, 3, t0.Add(c.now), t0); got != c.want {
+			if got := r.claim(lease{ID: "new", Worker: "b", TTL: ttl}, 3, func() bool { return name != "suspect beside another" }, t0.Add(c.now), t0); got != c.want {
 				t.Fatalf("claim = %d, want %d", got, c.want)
 			}
 			switch c.want {
@@ -97,7 +101,7 @@ func TestRecordRules(t *testing.T) {
 			"time passes": func(t *rapid.T) { now = now.Add(time.Duration(rapid.IntRange(1, 40).Draw(t, "s")) * time.Second) },
 			"claim": func(t *rapid.T) {
 				id := fmt.Sprint("lease", len(holders))
-				if r.claim(lease{ID: id, TTL: ttl}, deaths, now, renewed) == claimRun {
+				if r.claim(lease{ID: id, TTL: ttl}, deaths, yes, now, renewed) == claimRun {
 					holders = append(holders, id)
 					begun++
 				}
@@ -159,7 +163,7 @@ func TestRecordStaysSmall(t *testing.T) {
 	r := newRecord(job.Job{ID: job.NewID()}, DefaultPool, t0)
 	for i := range 100 {
 		l := fmt.Sprint(i)
-		r.claim(lease{ID: l, Worker: strings.Repeat("w", 64)}, 1000, t0, t0)
+		r.claim(lease{ID: l, Worker: strings.Repeat("w", 64)}, 1000, yes, t0, t0)
 		big := job.Errorf(job.Internal, "BIG", "%s: %w", strings.Repeat("é", 1<<15), errors.New(strings.Repeat("ü", 1<<15)))
 		if _, err := r.settle(l, verdict{outcome: OutcomeRetried, err: big}, job.Progress{}, t0); err != nil {
 			t.Fatal(err)
@@ -293,7 +297,7 @@ func FuzzRecord(f *testing.F) {
 		f.Add(data)
 	}
 	seed()
-	r.claim(lease{ID: "l", Worker: "w", TTL: time.Second, Ack: "$JS.ACK"}, 3, now, now)
+	r.claim(lease{ID: "l", Worker: "w", TTL: time.Second, Ack: "$JS.ACK"}, 3, yes, now, now)
 	seed()
 	v := verdict{outcome: OutcomeRetried, err: job.Errorf(job.Internal, "X", "it fails: %w", io.EOF), delay: time.Second}
 	if _, err := r.settle("l", v, job.Progress{Stage: job.StageMerge, Done: 1.5, Total: 3}, now); err != nil {

@@ -147,6 +147,26 @@ type worker struct {
 
 	mu      sync.Mutex
 	running map[job.ID]*Delivery
+	suspect job.ID // the one suspect that runs, or is claimed
+}
+
+// reserve gives the suspect's place to a job, if nobody has it.
+func (w *worker) reserve(id job.ID) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.suspect == "" {
+		w.suspect = id
+	}
+	return w.suspect == id
+}
+
+// release frees the suspect's place, if the job has it.
+func (w *worker) release(id job.ID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.suspect == id {
+		w.suspect = ""
+	}
 }
 
 func (w *worker) stopping() bool { return w.stop.Err() != nil }
@@ -299,6 +319,7 @@ func (w *worker) serve(work context.Context, msg jetstream.Msg) {
 	d.keep()
 	w.add(d)
 	defer w.remove(d)
+	defer w.release(d.Job.ID)
 	t, err := w.call(ctx, d)
 	d.finish(ctx, t, err)
 }
