@@ -48,6 +48,7 @@ func (a *app) serve(ctx context.Context, qc queue.Config) (err error) {
 	if err != nil {
 		return err
 	}
+	defer a.warnOfOldTools(ctx, tools)()
 	qc.Log, qc.Metrics = a.log, a.reg
 	q, err := queue.Connect(ctx, qc)
 	if err != nil {

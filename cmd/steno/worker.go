@@ -92,6 +92,7 @@ func (a *app) work(ctx context.Context, qc queue.Config, withGateway bool) (err 
 	}
 	calm := context.WithoutCancel(ctx)
 	defer func() { err = errors.Join(err, m.close(calm)) }()
+	defer a.warnOfOldTools(ctx, m.tools)()
 	qc.Log, qc.Metrics = a.log, a.reg
 	q, err := queue.Connect(ctx, qc)
 	if err != nil {
@@ -141,6 +142,21 @@ func (a *app) work(ctx context.Context, qc queue.Config, withGateway bool) (err 
 	}
 	a.log.Info("stopped")
 	return err
+}
+
+// warnOfOldTools looks at the versions of ffmpeg and ffprobe beside the start, until the function that it returns is called.
+func (a *app) warnOfOldTools(ctx context.Context, t audio.Tools) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var done sync.WaitGroup
+	done.Go(func() {
+		if _, err := versions(ctx, t); err != nil && ctx.Err() == nil {
+			a.log.Warn("audio may not be decoded", "error", err)
+		}
+	})
+	return func() {
+		cancel()
+		done.Wait()
+	}
 }
 
 // room tells whether the share of the reserve is left on the data folder's disk.
