@@ -109,8 +109,9 @@ audit: tools engine sbom $(VULNCHECK) ## check the modules: checksums, and known
 		*) echo "audit: nothing was checked for known holes: let govulncheck reach its database, or name a copy with VULNDB=URL" >&2; exit 1 ;; \
 	esac
 
-sbom: tools engine $(SBOM) ## list what bin/steno is made of in .build/sbom.json (CycloneDX)
-	@$(CGO) && $(SBOM) app -json -licenses -std -main cmd/steno -output .build/sbom.json . 2>/dev/null
+sbom: tools engine $(SBOM) ## list what bin/steno is made of and runs with in .build/sbom.json (CycloneDX)
+	@$(CGO) && $(SBOM) app -json -licenses -std -main cmd/steno -output .build/sbom.json . 2>.build/sbom.log || { cat .build/sbom.log >&2; exit 1; }
+	@CGO_ENABLED=0 go run ./scripts/sbom .build/sbom.json
 	@echo "sbom: .build/sbom.json"
 
 engine: tools ## build whisper.cpp from its pinned source, for this CPU

@@ -72,10 +72,12 @@ type Config struct {
 	Room func() error
 	// Sandbox lists the layers around ffprobe that hold, for readiness; may be nil.
 	Sandbox func() []string
-	Version string
-	Log     *slog.Logger          // default: nothing
-	Metrics prometheus.Registerer // default: counted but not shown
-	Now     func() time.Time      // default time.Now
+	// Quarantined tells until when models rest whose engines died too often, for readiness; may be nil. It waits for nothing.
+	Quarantined func() map[string]time.Time
+	Version     string
+	Log         *slog.Logger          // default: nothing
+	Metrics     prometheus.Registerer // default: counted but not shown
+	Now         func() time.Time      // default time.Now
 }
 
 func (c Config) withDefaults() Config {

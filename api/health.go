@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"sync"
 	"time"
@@ -36,6 +37,8 @@ type readyBody struct {
 	Checks map[string]readyItem `json:"checks" doc:"each dependency"`
 	// Sandbox is nil where nothing is confined.
 	Sandbox []string `json:"sandbox,omitempty" doc:"layers of the sandbox around programs that read media, as far as they hold"`
+	// Quarantined is nil where no model rests.
+	Quarantined map[string]time.Time `json:"quarantined,omitempty" doc:"models that rest until then: their engines died too often"`
 }
 
 type readyItem struct {
@@ -71,6 +74,9 @@ func (r *readiness) now() readyBody {
 			item := readyItem{OK: err == nil, Seconds: time.Since(began).Seconds()}
 			if err != nil {
 				item.Detail = "it does not answer as it should: see the log"
+				if shown, ok := errors.AsType[Shown](err); ok {
+					item.Detail = shown.Error()
+				}
 			}
 			mu.Lock()
 			defer mu.Unlock()
@@ -85,11 +91,14 @@ func (r *readiness) now() readyBody {
 	return body
 }
 
-// ready says whether all that a request needs is there. What exactly is wrong may name hosts, so it is only in the log.
+// ready says whether all that a request needs is there. What is wrong may name hosts, so it is only in the log unless Shown.
 func (s *Server) ready(w http.ResponseWriter, _ *http.Request) error {
 	body, status := s.readiness.now(), http.StatusOK
 	if s.cfg.Sandbox != nil {
 		body.Sandbox = s.cfg.Sandbox()
+	}
+	if s.cfg.Quarantined != nil {
+		body.Quarantined = s.cfg.Quarantined()
 	}
 	if s.draining.Err() != nil {
 		body.Status = "not ready" // so that nobody sends anything new here

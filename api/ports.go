@@ -41,5 +41,13 @@ type News struct {
 	Segments []transcript.Segment // new since the last; a slow receiver misses some
 }
 
-// Check reports whether a dependency is usable now: nil means yes. It returns when ctx ends.
+// Check reports whether a dependency is usable now: nil means yes. It returns when ctx ends. Its error is for the log alone,
+// unless it is Shown.
 type Check = func(ctx context.Context) error
+
+// Shown is an error of a Check that /health/ready may show to anybody: it names no host, path or user.
+type Shown struct{ Err error }
+
+func (e Shown) Error() string { return e.Err.Error() }
+
+func (e Shown) Unwrap() error { return e.Err }

@@ -96,12 +96,16 @@ func (s *Server) fromError(ctx context.Context, err error) *Problem {
 	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
 		return newProblem(http.StatusServiceUnavailable, "CANCELLED", "the request was ended: send it again").with("Retry-After", "1")
 	}
-	if full(err) {
-		s.cfg.Log.ErrorContext(ctx, "the disk is full", "request", requestOf(ctx).id, "error", err)
-		return newProblem(http.StatusInsufficientStorage, "DISK_FULL", "the service has no room for more now: try again later").
+	e := job.AsError(err)
+	if queueFull := e.Code == "QUEUE_STORE_FULL"; queueFull || full(err) {
+		code := "DISK_FULL"
+		if queueFull {
+			code = e.Code
+		}
+		s.cfg.Log.ErrorContext(ctx, "there is no room", "request", requestOf(ctx).id, "code", code, "error", err)
+		return newProblem(http.StatusInsufficientStorage, code, "the service has no room for more now: try again later").
 			with("Retry-After", "60")
 	}
-	e := job.AsError(err)
 	switch status := statuses[e.Code]; {
 	case status != 0:
 		return newProblem(status, e.Code, e.Message)

@@ -51,6 +51,25 @@ func TestNoRoom(t *testing.T) {
 	r.call(r.ada, "POST", createPath, body).want(http.StatusCreated)
 }
 
+// The disk under an outside queue is not seen before it is written to.
+func TestQueueStoreFull(t *testing.T) {
+	t.Parallel()
+	r, scratch := newUploads(t, unprobed, func(c *api.Config) { c.Objects = refusingStore{c.Objects} })
+	p := r.call(r.ada, "POST", filesPath+"?name=a.wav", wav(1), "Content-Type", "audio/wav")
+	p.problem(http.StatusInsufficientStorage, "QUEUE_STORE_FULL")
+	if p.Header.Get("Retry-After") != "60" || strings.Contains(string(p.body), "secret") {
+		t.Errorf("Retry-After %q, %s", p.Header.Get("Retry-After"), p.body)
+	}
+	r.empty(scratch)
+}
+
+// refusingStore is an object store on a queue whose disk is full.
+type refusingStore struct{ api.Objects }
+
+func (refusingStore) Put(context.Context, io.Reader) (job.Source, error) {
+	return job.Source{}, job.Errorf(job.Resource, "QUEUE_STORE_FULL", "the disk under the queue is full: free space on secret.example")
+}
+
 // A disk that is full between the look and the write is told in the same way.
 func TestDiskFullOnTheWay(t *testing.T) {
 	t.Parallel()

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	"steno/job"
 )
 
 // Preload loads a model, if it is not loaded, and leaves it idle. It goes through all that Acquire does, so a readiness check
@@ -126,37 +124,4 @@ func (p *Pool) Close(ctx context.Context) error {
 	}
 	p.tasks.Wait()
 	return err
-}
-
-// Health reports what can only be a fault of the pool or of the engines under it: a load or a close that does not end, a
-// request that outlived its time-out, or one that could have been served but was not; it serves that one. Busy models are no
-// fault. To see that a model can really be loaded, call Preload.
-func (p *Pool) Health() error {
-	const slack = 10 * time.Second
-	p.mu.Lock()
-	defer p.unlock()
-	var faults []error
-	for e := range p.all {
-		age := time.Since(e.since).Round(time.Second)
-		if e.state == loading && age > p.cfg.LoadTimeout+slack || e.state == closing && age > p.cfg.CloseTimeout {
-			faults = append(faults, fmt.Errorf("model %s is %s since %s", e.spec, e.state, age))
-		}
-	}
-	for _, t := range p.queue {
-		if age := time.Since(t.at).Round(time.Second); age > p.cfg.AcquireTimeout+slack {
-			faults = append(faults, fmt.Errorf("a request for model %s waits since %s", t.spec, age))
-		}
-	}
-	// An engine that ended this instant is something to do that nobody has missed.
-	if ended := p.ended; p.pass() && p.ended == ended {
-		faults = append(faults, errors.New("a request could be served but was not"))
-	}
-	if len(faults) == 0 {
-		return nil
-	}
-	return &job.Error{
-		Class: job.Internal, Code: "POOL_STUCK",
-		Message: fmt.Sprintf("the model pool is stuck (%v); restart the worker and report this", errors.Join(faults...)),
-		Err:     errors.Join(faults...),
-	}
 }

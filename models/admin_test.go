@@ -352,6 +352,7 @@ func TestPoolConfig(t *testing.T) {
 		{"bytes", PoolConfig{MaxBytes: -1}, "MaxBytes is -1"},
 		{"slots", PoolConfig{Slots: -1}, "Slots is -1"},
 		{"time-out", PoolConfig{CloseTimeout: -1}, "must not be negative"},
+		{"bound of health", PoolConfig{StallTimeout: -1}, "StallTimeout -1ns"},
 		{"load outlasts the wait", PoolConfig{AcquireTimeout: time.Second, LoadTimeout: time.Minute}, "longer than AcquireTimeout"},
 		{"breaker", PoolConfig{BreakerDeaths: -1}, "BreakerDeaths -1"},
 		{"limits", PoolConfig{Limits: map[string]Limits{"cuda:0": {Slots: -1}}}, "negative"},

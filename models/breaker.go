@@ -29,8 +29,25 @@ func (p *Pool) recordDeath(model string, cause error) {
 	p.cfg.Log.Error("engine died", "model", model, "deaths", len(d.at), "error", cause)
 	if len(d.at) >= p.cfg.BreakerDeaths {
 		d.at, d.until = nil, now.Add(p.cfg.Quarantine)
+		resting := p.Quarantined()
+		resting[model] = d.until
+		p.resting.Store(&resting)
 		p.cfg.Log.Error("model is quarantined", "model", model, "until", d.until)
 	}
+}
+
+// Quarantined tells until when models are not loaded because their engines died too often. It waits for nothing, not even for a
+// pool that is stuck.
+func (p *Pool) Quarantined() map[string]time.Time {
+	resting := map[string]time.Time{}
+	if all := p.resting.Load(); all != nil {
+		for model, until := range *all {
+			if time.Now().Before(until) {
+				resting[model] = until
+			}
+		}
+	}
+	return resting
 }
 
 // quarantined is the error of a request for a model in quarantine. mu is held.

@@ -95,6 +95,12 @@ type PoolConfig struct {
 	AcquireTimeout time.Duration
 	// LoadTimeout bounds one load. Default 5 minutes, or AcquireTimeout where that is less.
 	LoadTimeout time.Duration
+	// StallTimeout is after how long Health reports a request that waits while nothing moves. It is more than a job takes to
+	// measure its audio while it holds a model: 24 hours of audio take 80 s on two idle cores. Default 5 minutes, or half of
+	// AcquireTimeout where that is less.
+	StallTimeout time.Duration
+	// AnswerTimeout is how long the pool may take to answer Health. Default 1 second, where its own answer takes microseconds.
+	AnswerTimeout time.Duration
 	// CloseTimeout is after how long Health reports a close that does not end, and how long Close waits for those that it has to
 	// force. Default 10 seconds.
 	CloseTimeout time.Duration
@@ -122,6 +128,8 @@ func (c PoolConfig) WithDefaults() PoolConfig {
 	set(&c.Patience, 5*time.Second)
 	set(&c.AcquireTimeout, 10*time.Minute)
 	set(&c.LoadTimeout, min(5*time.Minute, c.AcquireTimeout))
+	set(&c.StallTimeout, min(5*time.Minute, c.AcquireTimeout/2))
+	set(&c.AnswerTimeout, time.Second)
 	set(&c.CloseTimeout, 10*time.Second)
 	set(&c.BreakerDeaths, 5)
 	set(&c.BreakerWindow, time.Minute)
@@ -156,6 +164,8 @@ func (c PoolConfig) Validate() error {
 	case c.AcquireTimeout < 0 || c.LoadTimeout < 0 || c.CloseTimeout < 0:
 		return fmt.Errorf("model pool: AcquireTimeout %s, LoadTimeout %s and CloseTimeout %s must not be negative",
 			c.AcquireTimeout, c.LoadTimeout, c.CloseTimeout)
+	case c.StallTimeout < 0 || c.AnswerTimeout < 0:
+		return fmt.Errorf("model pool: StallTimeout %s and AnswerTimeout %s must not be negative", c.StallTimeout, c.AnswerTimeout)
 	case c.LoadTimeout > c.AcquireTimeout:
 		return fmt.Errorf("model pool: LoadTimeout %s is longer than AcquireTimeout %s, so nobody would wait for such a load",
 			c.LoadTimeout, c.AcquireTimeout)

@@ -166,7 +166,7 @@ func TestModelThatKeepsDyingIsQuarantined(t *testing.T) {
 		if until, ok := p.Report().Quarantined["a"]; !ok || time.Until(until) <= 0 {
 			t.Errorf("the report does not name the quarantine: %v", until)
 		}
-		if err := p.Health(); err != nil {
+		if err := p.Health(t.Context()); err != nil {
 			t.Errorf("a quarantine is no fault of the pool: %v", err)
 		}
 		mustAcquire(t, p, specB).Release()
@@ -206,66 +206,4 @@ func TestALeaseGrantedToOneWhoLeavesComesBack(t *testing.T) {
 			t.Errorf("in memory are %+v, want a without leases", m)
 		}
 	})
-}
-
-func TestHealthSeesWhatHangs(t *testing.T) {
-	t.Run("a close", func(t *testing.T) {
-		s := newScript()
-		s.closeTime = 30 * time.Second
-		in(t, PoolConfig{}, s, func(t *testing.T, p *Pool) {
-			mustAcquire(t, p, specA).Release()
-			ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
-			defer cancel()
-			if err := p.UnloadAll(ctx); !errors.Is(err, context.DeadlineExceeded) {
-				t.Fatalf("got %v", err)
-			}
-			wantCode(t, p.Health(), job.Internal, "POOL_STUCK")
-			time.Sleep(20 * time.Second)
-			if err := p.Health(); err != nil {
-				t.Errorf("after the close: %v", err)
-			}
-		})
-	})
-	t.Run("a load that ignores its context", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			s := newScript()
-			p := newPool(t, PoolConfig{LoadTimeout: time.Minute}, s)
-			p.loader = deaf{s, 10 * time.Minute}
-			r := try(t.Context(), p, specA)
-			time.Sleep(2 * time.Minute)
-			wantCode(t, p.Health(), job.Internal, "POOL_STUCK")
-			time.Sleep(9 * time.Minute)
-			synctest.Wait()
-			if !r.done.Load() {
-				t.Fatal("the request still waits")
-			}
-			shut(t, p, s)
-		})
-	})
-	t.Run("a request that could be served", func(t *testing.T) {
-		s := newScript()
-		in(t, PoolConfig{}, s, func(t *testing.T, p *Pool) {
-			if err := p.Health(); err != nil {
-				t.Fatal(err)
-			}
-			lost := &ticket{spec: Spec{Model: "a", Device: "cpu"}, device: "cpu", need: mib, at: time.Now(), done: make(chan struct{})}
-			p.mu.Lock()
-			p.queue = append(p.queue, lost)
-			p.mu.Unlock()
-			wantCode(t, p.Health(), job.Internal, "POOL_STUCK")
-			<-lost.done
-			lost.lease.Release()
-		})
-	})
-}
-
-// deaf loads without looking at its context.
-type deaf struct {
-	*script
-	time.Duration
-}
-
-func (d deaf) Load(_ context.Context, s Spec) (Engine, error) {
-	time.Sleep(d.Duration)
-	return d.script.Load(context.Background(), s)
 }

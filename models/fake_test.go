@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -150,7 +151,15 @@ type scriptEngine struct {
 	active  int
 	most    int
 	threads []int
-	next    error // what the next Transcribe returns
+	next    error            // what the next Transcribe returns
+	moves   []*atomic.Uint64 // of the decodes, in order of their starts
+}
+
+// step moves the decode that began last.
+func (e *scriptEngine) step() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.moves[len(e.moves)-1].Add(1)
 }
 
 func (e *scriptEngine) Info() Info            { return e.info }
@@ -179,6 +188,7 @@ func (e *scriptEngine) Transcribe(ctx context.Context, r Request, emit func([]tr
 	e.active++
 	e.most = max(e.most, e.active)
 	e.threads = append(e.threads, r.Threads)
+	e.moves = append(e.moves, r.Activity)
 	if e.closed && e.err == nil {
 		e.script.fault("model %s is used after it was closed", e.spec.Model)
 	}

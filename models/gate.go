@@ -30,6 +30,7 @@ type Gate struct {
 // gateTicket is a request for slots; once granted, it holds width of them until it is released.
 type gateTicket struct {
 	flow    string
+	at      time.Time
 	want    int // threads
 	threads int
 	width   int // slots
@@ -70,11 +71,23 @@ func (g *Gate) Stats() (inUse, waiting int) {
 	return g.used, len(g.queue)
 }
 
+// look tells since when the oldest request waits; the zero time where none does. missed tells that somebody could have had a slot
+// and had none; it is given.
+func (g *Gate) look() (oldest time.Time, missed bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n := len(g.queue)
+	g.dispatch()
+	if len(g.queue) > 0 {
+		oldest = g.queue[0].at
+	}
+	return oldest, len(g.queue) < n
+}
+
 func (g *Gate) acquire(ctx context.Context, flow string, want int) (*gateTicket, error) {
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("wait for a decode slot: %w", context.Cause(ctx))
 	}
-	start := time.Now()
 	t := g.enqueue(flow, want)
 	select {
 	case <-t.granted:
@@ -82,12 +95,12 @@ func (g *Gate) acquire(ctx context.Context, flow string, want int) (*gateTicket,
 		g.cancel(t)
 		return nil, fmt.Errorf("wait for a decode slot: %w", context.Cause(ctx))
 	}
-	g.metrics.waited(time.Since(start))
+	g.metrics.waited(time.Since(t.at))
 	return t, nil
 }
 
 func (g *Gate) enqueue(flow string, want int) *gateTicket {
-	t := &gateTicket{flow: flow, want: want, granted: make(chan struct{})}
+	t := &gateTicket{flow: flow, at: time.Now(), want: want, granted: make(chan struct{})}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.queue = append(g.queue, t)

@@ -41,7 +41,7 @@ func (l *Lease) Transcribe(ctx context.Context, flow string, r Request, emit fun
 	if !l.hold() {
 		return Result{}, fmt.Errorf("transcribe: %w", errReleased)
 	}
-	defer l.unhold()
+	defer l.unhold(false)
 	e := l.entry
 	alone := true
 	if e.states != nil {
@@ -62,7 +62,16 @@ func (l *Lease) Transcribe(ctx context.Context, flow string, r Request, emit fun
 	}
 	defer release()
 	r.Threads = threads
-	res, err := e.engine.Transcribe(ctx, r, emit)
+	if r.Activity == nil {
+		r.Activity = new(atomic.Uint64)
+	}
+	defer l.pool.follow(e.device, r.Activity)()
+	res, err := e.engine.Transcribe(ctx, r, func(segs []transcript.Segment) {
+		r.Activity.Add(1)
+		if emit != nil {
+			emit(segs)
+		}
+	})
 	if err != nil {
 		return res, l.pool.judge(e, err)
 	}
@@ -72,7 +81,7 @@ func (l *Lease) Transcribe(ctx context.Context, flow string, r Request, emit fun
 // Release gives the model back. Calls after the first do nothing. A Transcribe that runs keeps the model until it is done.
 func (l *Lease) Release() {
 	if !l.released.Swap(true) {
-		l.unhold()
+		l.unhold(true)
 	}
 }
 
@@ -88,9 +97,13 @@ func (l *Lease) hold() bool {
 	return true
 }
 
-func (l *Lease) unhold() {
+// unhold takes hold back. That a call gives up is no release, for it may have waited in vain.
+func (l *Lease) unhold(release bool) {
 	l.pool.mu.Lock()
 	defer l.pool.unlock()
+	if release {
+		l.pool.move(l.entry.device)
+	}
 	l.pool.drop(l.entry, l.flow)
 }
 

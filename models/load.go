@@ -80,6 +80,7 @@ func (p *Pool) adopt(e *entry, engine Engine) bool {
 	e.state, e.since = ready, time.Now()
 	e.lastUsed, p.lastReady = e.since, e.since
 	p.loads[e.spec]++
+	p.move(e.device)
 	p.tasks.Go(func() { p.watch(e) })
 	p.shrink(e)
 	p.rest(e)
@@ -197,6 +198,7 @@ func (p *Pool) forget(e *entry) {
 		delete(p.entries, e.spec)
 	}
 	delete(p.all, e)
+	p.move(e.device)
 	close(e.gone)
 }
 

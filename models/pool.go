@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"steno/gpu"
@@ -46,6 +47,13 @@ type Pool struct {
 	ended   int                // engines that ended by themselves
 	// lastReady is when a load last succeeded; Patience runs anew from there.
 	lastReady time.Time
+	moved     map[string]time.Time // by device: when a load, a release or a decode last went on, as far as Health has looked
+	decodes   map[*decoding]bool   // those that have a slot
+
+	resting atomic.Pointer[map[string]time.Time] // until when, by model; replaced, never changed: read without mu
+
+	looking sync.Mutex // guards last, and is held for no longer than to read it
+	last    *look
 }
 
 // NewPool makes a pool that loads through loader. metrics may be nil.
@@ -64,7 +72,7 @@ func NewPool(cfg PoolConfig, loader Loader, metrics *Metrics) (*Pool, error) {
 	p := &Pool{
 		cfg: cfg, limits: limits, gates: map[string]*Gate{}, loader: loader, metrics: metrics,
 		entries: map[Spec]*entry{}, all: map[*entry]bool{}, pins: map[Spec]bool{}, learned: map[Spec]int64{},
-		loads: map[Spec]int{}, breaker: map[string]*deaths{},
+		loads: map[Spec]int{}, breaker: map[string]*deaths{}, moved: map[string]time.Time{}, decodes: map[*decoding]bool{},
 	}
 	for id, l := range limits {
 		p.gates[id] = NewGate(l.Slots, cfg.Burst)
@@ -109,6 +117,8 @@ type entry struct {
 
 // ticket is a request that waits for a lease.
 type ticket struct {
+	nothing bool // wants no model, only to come out of the queue: Health
+
 	spec Spec
 	flow string
 	at   time.Time

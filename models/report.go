@@ -104,14 +104,6 @@ func (p *Pool) snapshot() (Report, map[string]int64) {
 	slices.SortFunc(r.Models, func(a, b ModelReport) int {
 		return cmp.Or(cmp.Compare(a.Model, b.Model), cmp.Compare(a.Device, b.Device), a.LastUsed.Compare(b.LastUsed))
 	})
-	now := time.Now()
-	for model, d := range p.breaker {
-		if d.until.After(now) {
-			if r.Quarantined == nil {
-				r.Quarantined = map[string]time.Time{}
-			}
-			r.Quarantined[model] = d.until
-		}
-	}
+	r.Quarantined = p.Quarantined()
 	return r, bytes
 }

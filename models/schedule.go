@@ -28,6 +28,8 @@ func (p *Pool) pass() bool {
 		switch {
 		case p.closed:
 			p.resolveTicket(t, nil, errClosed)
+		case t.nothing:
+			p.resolveTicket(t, nil, nil)
 		case e != nil && e.state == ready && p.lendable(e, t, held):
 			p.grant(t, e)
 		case e != nil:

@@ -180,7 +180,7 @@ func (st *stress) admin(stop <-chan struct{}) {
 			_ = st.pool.Unload(ctx, fmt.Sprint("m", st.pick(6)))
 			cancel()
 		}
-		if err := st.pool.Health(); err != nil {
+		if err := st.pool.Health(context.Background()); err != nil {
 			st.t.Error(err)
 		}
 		st.books()

@@ -24,7 +24,7 @@ func (q *Queue) PutAudio(ctx context.Context, r io.Reader) (job.Source, error) {
 		err = q.audio.touch(ctx, info.Name)
 	}
 	if err != nil {
-		return job.Source{}, unreachable("store the audio", err)
+		return job.Source{}, q.unreachable("store the audio", err)
 	}
 	return job.Source{Object: info.Name, SHA256: info.Name, Size: int64(info.Size)}, nil
 }

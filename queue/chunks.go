@@ -57,7 +57,7 @@ func (c *Chunks) Put(ctx context.Context, key string, data []byte) error {
 	}
 	name := chunkName(key)
 	if _, err := c.q.chunks.Put(ctx, name, data); err != nil {
-		return unreachable("keep a chunk's result", err)
+		return c.q.unreachable("keep a chunk's result", err)
 	}
 	c.touch(name)
 	c.q.metrics.chunks.WithLabelValues("kept").Inc()

@@ -139,7 +139,7 @@ func (q *Queue) Close() {
 // Ping reports whether the broker takes requests and can write: it stores a value and waits for the confirmation.
 func (q *Queue) Ping(ctx context.Context) error {
 	_, err := q.chunks.Put(ctx, keyPing, []byte(time.Now().UTC().Format(time.RFC3339)))
-	return unreachable("write to the queue", err)
+	return q.unreachable("write to the queue", err)
 }
 
 // Keys of the chunk bucket that are no chunks; chunk keys never begin so.

@@ -147,9 +147,9 @@ func (q *Queue) RetryDead(ctx context.Context, id job.ID) error {
 		return job.Errorf(job.Input, "NOT_A_JOB", "dead letter %s is no job: it cannot be retried", id)
 	}
 	if err := q.checkAudio(ctx, l.Job.Source); err != nil {
-		return unreachable("retry the job", err)
+		return q.unreachable("retry the job", err)
 	}
-	return unreachable("retry the job", q.retryDead(ctx, l))
+	return q.unreachable("retry the job", q.retryDead(ctx, l))
 }
 
 func (q *Queue) retryDead(ctx context.Context, l DeadLetter) error {

@@ -226,6 +226,10 @@ func (s *Server) Health() error {
 	s.mu.Lock()
 	srv := s.running
 	s.mu.Unlock()
+	return healthOf(srv)
+}
+
+func healthOf(srv *server.Server) error {
 	if srv == nil {
 		return errors.New("the embedded NATS server is stopped")
 	}
@@ -233,6 +237,17 @@ func (s *Server) Health() error {
 		return fmt.Errorf("the embedded NATS server is not healthy: %s", h.Error)
 	}
 	return nil
+}
+
+// outOfRoom tells whether the server says of itself that its disk is full. It does not wait for a restart that is under way.
+func (s *Server) outOfRoom() bool {
+	if !s.mu.TryLock() {
+		return false
+	}
+	srv := s.running
+	s.mu.Unlock()
+	err := healthOf(srv)
+	return err != nil && noSpace(err.Error())
 }
 
 // Restart stops the server and starts it on the same data. It is the one way out after the disk was full: JetStream goes on

@@ -3,6 +3,8 @@ package queue
 import (
 	"context"
 	"errors"
+	"strings"
+	"syscall"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -40,6 +42,8 @@ func unreachable(doing string, err error) error {
 		return nil
 	case errors.As(err, &e), errors.Is(err, context.Canceled):
 		return err
+	case diskFull(err):
+		return onFullDisk(doing, err)
 	case storeFull(err):
 		return &job.Error{
 			Class: job.Resource, Code: "QUEUE_STORE_FULL", Err: err,
@@ -50,6 +54,52 @@ func unreachable(doing string, err error) error {
 		Class: job.Transient, Code: "QUEUE_UNREACHABLE", Err: err,
 		Message: doing + ": " + err.Error() + ": check that `steno up` or the NATS server runs, then try again",
 	}
+}
+
+// submitting is the one thing to do of which users want to know whether it was done.
+const submitting = "submit the job"
+
+// onFullDisk is the error for what the broker has refused because its disk is full.
+func onFullDisk(doing string, err error) error {
+	was := "this was not done"
+	if doing == submitting {
+		was = "the job was not accepted"
+	}
+	return &job.Error{
+		Class: job.Resource, Code: "QUEUE_STORE_FULL", Err: errors.Join(err, syscall.ENOSPC),
+		Message: doing + ": the disk under the queue is full: free space on it; " + was,
+	}
+}
+
+// unreachable is for what writes: a server whose disk is full mostly gives no answer, but says of itself that it is. Whether the
+// write was done is not known then.
+func (q *Queue) unreachable(doing string, err error) error {
+	err = unreachable(doing, err)
+	var e *job.Error
+	if !errors.As(err, &e) || e.Code != "QUEUE_UNREACHABLE" || !unanswered(err) || !q.outOfRoom() {
+		return err
+	}
+	return &job.Error{
+		Class: e.Class, Code: e.Code, Err: errors.Join(err, syscall.ENOSPC),
+		Message: doing + ": no answer has come, and the disk under the queue is full: free space on it, then try again",
+	}
+}
+
+// outOfRoom tells whether the server's disk is full, as far as that can be known here.
+func (q *Queue) outOfRoom() bool {
+	switch {
+	case q.cfg.Server != nil:
+		return q.cfg.Server.outOfRoom()
+	case q.cfg.local != "":
+		return !hasRoom(q.cfg.local)
+	}
+	return false
+}
+
+// unanswered reports whether an error is one of waiting.
+func unanswered(err error) bool {
+	return errors.Is(err, nats.ErrTimeout) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrNoResponders) ||
+		errors.Is(err, jetstream.ErrNoStreamResponse)
 }
 
 // Descriptions of the server's error 10077, which covers all limits of a stream.
@@ -65,7 +115,12 @@ const (
 	codeInsufficient   = 10023 // the server's storage is used up
 	codeAccountStorage = 10002 // the account's
 	codeStoreFailed    = 10077 // a limit of the stream, or the disk
+	codeNoStorage      = 10047 // the server's storage has not as much left as is to be reserved
 )
+
+// noSpace looks for what the operating system says of a full disk. The server has no code of its own for that, and hands the text
+// on under several.
+func noSpace(text string) bool { return strings.Contains(text, "no space left on device") }
 
 func apiError(err error) (code jetstream.ErrorCode, text string) {
 	var api *jetstream.APIError
@@ -79,9 +134,14 @@ func apiError(err error) (code jetstream.ErrorCode, text string) {
 	return 0, ""
 }
 
+func diskFull(err error) bool {
+	_, text := apiError(err)
+	return noSpace(text)
+}
+
 func storeFull(err error) bool {
 	code, text := apiError(err)
-	return code == codeInsufficient || code == codeAccountStorage ||
+	return code == codeInsufficient || code == codeAccountStorage || code == codeNoStorage ||
 		code == codeStoreFailed && (text == overBytes || text == overMessages)
 }
 
@@ -102,8 +162,6 @@ func conflict(err error) bool {
 // passing reports whether an error of the broker may be gone in a moment.
 func passing(err error) bool {
 	code, text := apiError(err)
-	return errors.Is(err, nats.ErrTimeout) || errors.Is(err, context.DeadlineExceeded) ||
-		errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrNoStreamResponse) ||
-		errors.Is(err, nats.ErrDisconnected) || errors.Is(err, nats.ErrReconnectBufExceeded) ||
+	return unanswered(err) || errors.Is(err, nats.ErrDisconnected) || errors.Is(err, nats.ErrReconnectBufExceeded) ||
 		code == codeUnavailable || code == codeStoreFailed && text != overPerSubject && !storeFull(err)
 }

@@ -167,7 +167,7 @@ func (q *Queue) KeepAudio(ctx context.Context, object string) error {
 	if errors.Is(err, jetstream.ErrObjectNotFound) {
 		return audioMissing()
 	}
-	return unreachable("keep the audio", err)
+	return q.unreachable("keep the audio", err)
 }
 
 // DeleteAudio lets go of an object and removes it, unless a job that is not external needs it: Sweep does it then when that

@@ -24,7 +24,8 @@ import (
 // fullDisk is what a node went through whose disk was full for a while.
 type fullDisk struct {
 	Accepted, Done int
-	Refused        string        // what a submit was told while it was full
+	Upload, Submit *job.Error    // what an upload was told while it was full, and the submit of a job whose audio was there
+	Other          *job.Error    // what a client in another process was told, which sees the server by its socket alone
 	Away           time.Duration // from space being back to the next job that was accepted
 	Restarts       int
 }
@@ -42,7 +43,7 @@ func playFullDisk(args []string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
 	defer cancel()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	s, err := Embedded(ctx, EmbeddedConfig{Dir: dir, MaxBytes: 256 << 20, Log: log})
+	s, err := Embedded(ctx, EmbeddedConfig{Dir: dir, MaxBytes: 256 << 20, Listen: "127.0.0.1:0", Log: log})
 	if err != nil {
 		return err
 	}
@@ -60,6 +61,19 @@ func playFullDisk(args []string) error {
 	defer q.Close()
 	n := node{q: q}
 	out := fullDisk{}
+	local, err := Local(dir)
+	if err != nil {
+		return err
+	}
+	client, err := Connect(ctx, local)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	before, err := q.PutAudio(ctx, bytes.NewReader([]byte("sent while there was room")))
+	if err != nil {
+		return err
+	}
 	for range 5 {
 		if err := n.submit(ctx); err != nil {
 			return fmt.Errorf("submit to a fresh queue: %w", err)
@@ -69,14 +83,19 @@ func playFullDisk(args []string) error {
 	if err := fill(filler); !errors.Is(err, unix.ENOSPC) {
 		return fmt.Errorf("fill the disk: %w", err)
 	}
-	for tries := 0; out.Refused == ""; tries++ {
+	for tries := 0; out.Upload == nil; tries++ {
 		if tries == 200 {
 			return errors.New("a queue on a full disk took 200 jobs")
 		}
-		if err := n.submit(ctx); err != nil {
-			out.Refused = err.Error()
-		}
+		out.Upload = job.AsError(n.submit(ctx))
 	}
+	for tries := 0; out.Submit == nil; tries++ { // the last page of a file may have room for some
+		if tries == 200 {
+			return errors.New("a queue on a full disk took 200 jobs whose audio was there")
+		}
+		out.Submit = job.AsError(n.send(ctx, before))
+	}
+	out.Other = job.AsError((&node{q: client}).send(ctx, before))
 	time.Sleep(2 * time.Second) // full for a while; nothing is to be waited for
 	if err := os.Remove(filler); err != nil {
 		return err
@@ -102,13 +121,19 @@ type node struct {
 }
 
 func (n *node) submit(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	upload, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	id := job.NewID()
-	src, err := n.q.PutAudio(ctx, bytes.NewReader([]byte(id)))
+	src, err := n.q.PutAudio(upload, strings.NewReader(string(job.NewID())))
 	if err != nil {
 		return err
 	}
+	return n.send(ctx, src)
+}
+
+func (n *node) send(ctx context.Context, src job.Source) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	id := job.NewID()
 	if err := n.q.Submit(ctx, job.Job{ID: id, FileName: "talk.mp3", Source: src}); err != nil {
 		return err
 	}
@@ -181,14 +206,23 @@ func TestFullDisk(t *testing.T) {
 		t.Fatalf("%v\n%s", err, stderr.String())
 	}
 	var got fullDisk
-	if err := json.Unmarshal(out.Bytes(), &got); err != nil {
+	if err := json.Unmarshal(out.Bytes(), &got); err != nil || got.Upload == nil || got.Submit == nil || got.Other == nil {
 		t.Fatalf("%v: %s", err, out.String())
 	}
 	t.Logf("%+v", got)
 	if got.Accepted < 6 || got.Done != got.Accepted {
 		t.Errorf("%d of %d accepted jobs are done\n%s", got.Done, got.Accepted, stderr.String())
 	}
-	if got.Refused == "" || got.Away > time.Minute {
-		t.Errorf("refused with %q, back after %s", got.Refused, got.Away)
+	if got.Away > time.Minute {
+		t.Errorf("back after %s", got.Away)
+	}
+	// The upload is cut, and to take its chunks back is what the server refuses in words. It gives the submit no answer at all.
+	wantCode(t, got.Upload, job.Resource, "QUEUE_STORE_FULL")
+	wantCode(t, got.Submit, job.Transient, "QUEUE_UNREACHABLE")
+	wantCode(t, got.Other, job.Transient, "QUEUE_UNREACHABLE")
+	for _, e := range []*job.Error{got.Upload, got.Submit, got.Other} {
+		if !strings.Contains(e.Message, "the disk under the queue is full: free space") || strings.Contains(e.Message, "/") {
+			t.Errorf("%q does not say what to do, or names folders", e.Message)
+		}
 	}
 }

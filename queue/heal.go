@@ -45,7 +45,7 @@ func (s *Server) Heal(ctx context.Context, cfg HealConfig) {
 			continue
 		}
 		// A server that is busy answers late, and is healthy all the same.
-		if failed++; failed < 2 || s.Health() == nil || !s.hasRoom() || time.Now().Before(again) {
+		if failed++; failed < 2 || s.Health() == nil || !hasRoom(s.cfg.Dir) || time.Now().Before(again) {
 			continue
 		}
 		s.cfg.Log.Warn("the queue does not write: its server is started again", "error", err)
@@ -67,8 +67,8 @@ func (s *Server) Heal(ctx context.Context, cfg HealConfig) {
 // healRoom is what the disk must have left for a restart: a server that cannot write its own files does not start.
 const healRoom = 8 << 20
 
-func (s *Server) hasRoom() bool {
-	room, err := disk.RoomAt(s.cfg.Dir)
+func hasRoom(dir string) bool {
+	room, err := disk.RoomAt(dir)
 	return err != nil || room.Free >= healRoom
 }
 

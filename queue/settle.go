@@ -46,7 +46,7 @@ func (d *Delivery) store(ctx context.Context, t transcript.Transcript, v verdict
 		_, err = d.w.q.results.put(ctx, bytes.NewReader(data), func(string) string { return v.result })
 	}
 	if err != nil {
-		return d.w.cfg.judge(unreachable("store the result", err), nil, d.w.stopping(), d.rec)
+		return d.w.cfg.judge(d.w.q.unreachable("store the result", err), nil, d.w.stopping(), d.rec)
 	}
 	return v
 }

@@ -42,9 +42,9 @@ func (q *Queue) Submit(ctx context.Context, j job.Job, opts ...SubmitOption) err
 		return job.Errorf(job.Input, "BAD_POOL", "%q is no pool name: use lower-case letters, digits and dashes", r.Pool)
 	}
 	if err := q.checkAudio(ctx, j.Source); err != nil && !q.accepted(ctx, id) {
-		return unreachable("submit the job", err)
+		return q.unreachable(submitting, err)
 	}
-	return unreachable("submit the job", q.accept(ctx, r))
+	return q.unreachable(submitting, q.accept(ctx, r))
 }
 
 // accepted reports whether the queue has a record of the job. The audio of one that has ended may be gone, and to submit it
@@ -83,8 +83,13 @@ func (q *Queue) accept(ctx context.Context, r record) error {
 	}
 	err = q.publish(ctx, r)
 	if refused(err) {
-		// The job was not accepted: leave no trace of it. Should this not succeed, Reconcile will run a job that nobody waits for.
-		_ = q.forget(context.WithoutCancel(ctx), r.Job.ID)
+		// The job was not accepted: leave no trace of it. Where that does not succeed, Reconcile will find the record and run it.
+		if left := q.forget(context.WithoutCancel(ctx), r.Job.ID); left != nil {
+			return &job.Error{
+				Class: job.Transient, Code: "QUEUE_UNREACHABLE", Err: errors.Join(err, left),
+				Message: err.Error() + "; it could not be taken back either, so it may run later: submit it again with its id",
+			}
+		}
 	}
 	return err
 }
@@ -130,6 +135,8 @@ func (q *Queue) publish(ctx context.Context, r record) error {
 		return nil
 	case code == codeStoreFailed && (text == overMessages || text == overBytes):
 		return queueFull(err)
+	case diskFull(err), storeFull(err):
+		return unreachable(submitting, err)
 	case code == jetstream.JSErrCodeStreamMessageExceedsMaximum:
 		return &job.Error{
 			Class: job.Input, Code: "JOB_TOO_LARGE", Err: err,
@@ -176,7 +183,7 @@ func (q *Queue) Cancel(ctx context.Context, id job.ID) error {
 		}
 	}
 	if err != nil {
-		return unreachable("cancel the job", err)
+		return q.unreachable("cancel the job", err)
 	}
 	if r.State == job.Cancelled {
 		q.metrics.completed.WithLabelValues(string(OutcomeCancelled)).Inc()

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,15 +10,14 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"steno/audio"
 	"steno/gpu"
 	"steno/internal/disk"
-	"steno/internal/proc"
 	"steno/job"
 	"steno/models/files"
 	"steno/store"
@@ -73,7 +71,7 @@ func (a *app) examine(ctx context.Context) []finding {
 		}
 		all = append(all, finding{check, err == nil, text})
 	}
-	text, err := a.ffmpegVersion(ctx)
+	text, err := a.ffmpegHere(ctx)
 	add("ffmpeg", text, err)
 	text, err = a.sandboxHere()
 	add("sandbox", text, err)
@@ -106,25 +104,29 @@ func (a *app) examine(ctx context.Context) []finding {
 	return all
 }
 
-func (a *app) ffmpegVersion(ctx context.Context) (string, error) {
+// ffmpegHere asks both programs for their versions.
+func (a *app) ffmpegHere(ctx context.Context) (string, error) {
 	t, err := a.tools()
 	if err != nil {
 		return "", err
 	}
-	var out bytes.Buffer
-	cmd, err := a.sandbox.Start(func() (*exec.Cmd, error) {
-		cmd := proc.Command(ctx, t.FFmpeg, "-version")
-		cmd.Stdout = &out
-		return cmd, nil
-	}, proc.Confinement{})
-	if err == nil {
-		err = cmd.Wait()
-	}
+	return versions(ctx, t)
+}
+
+// versions names those of ffmpeg and ffprobe, and finds fault with the first that is too old.
+func versions(ctx context.Context, t audio.Tools) (string, error) {
+	all, err := t.Versions(ctx)
 	if err != nil {
-		return "", fmt.Errorf("%s does not run: %w", t.FFmpeg, err)
+		return "", err
 	}
-	line, _, _ := strings.Cut(out.String(), "\n")
-	return line, nil
+	var texts []string
+	for _, v := range all {
+		if err := v.Check(); err != nil {
+			return "", err
+		}
+		texts = append(texts, v.String())
+	}
+	return strings.Join(texts, ", "), nil
 }
 
 // sandboxHere says what holds of the sandbox, once ffmpeg has been started in it.

@@ -48,6 +48,7 @@ func (a *app) serve(ctx context.Context, qc queue.Config) (err error) {
 	if err != nil {
 		return err
 	}
+	defer a.warnOfOldTools(ctx, tools)()
 	qc.Log, qc.Metrics = a.log, a.reg
 	q, err := queue.Connect(ctx, qc)
 	if err != nil {
@@ -60,7 +61,7 @@ func (a *app) serve(ctx context.Context, qc queue.Config) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, g.close()) }()
-	stop, err := a.admin(ctx, checks)
+	stop, err := a.admin(ctx, checks, nil)
 	if err != nil {
 		return err
 	}
@@ -77,6 +78,8 @@ type gatewayParts struct {
 	scratch string
 	models  catalogue
 	checks  map[string]api.Check // the gateway adds its own
+	// quarantined is nil where models are elsewhere.
+	quarantined func() map[string]time.Time
 }
 
 // gateway is the HTTP API with the record behind it and the relay beside it.
@@ -170,7 +173,7 @@ func (a *app) apiConfig(g *gateway, p gatewayParts) (api.Config, error) {
 		Store: g.store, Objects: objects{p.queue}, Live: live{p.queue}, Cache: g.cache, CacheTTL: ttl, Keys: keys, Scratch: scratch,
 		Probe: prober{p.tools, a.cfg.MaxDuration}.probe, Resolve: resolver{p.models, a.cfg.Model}.resolve, Models: p.models.names,
 		Notify: func() { g.relay.Notify() }, Ready: ready, Sandbox: a.sandbox.Layers, Room: a.room(1),
-		MaxUpload:     int64(a.cfg.MaxUpload),
+		Quarantined: p.quarantined, MaxUpload: int64(a.cfg.MaxUpload),
 		TokenLifetime: a.cfg.TokenLifetime, Session: a.cfg.Session,
 		UserRate: a.cfg.UserRate, AddressRate: a.cfg.AddressRate, LoginRate: a.cfg.LoginRate, Proxies: proxies, Origins: a.cfg.Origins,
 		Version: version, Log: a.log, Metrics: a.reg,

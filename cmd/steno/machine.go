@@ -7,11 +7,14 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/semaphore"
 
+	"steno/api"
 	"steno/audio"
 	"steno/gpu"
+	"steno/job"
 	"steno/models"
 	"steno/models/engine"
 	"steno/models/files"
@@ -91,6 +94,34 @@ func engineEnv(env []string) []string {
 }
 
 func (m *machine) close(ctx context.Context) error { return m.pool.Close(ctx) }
+
+// ready says whether a job could get its model: the pool answers, nothing in it is stuck, and neither the standard model nor all
+// that are here rest. One that died too often rests for a minute: where another is the default, most jobs do not need it.
+func (m *machine) ready(ctx context.Context, standard string) error {
+	if err := m.pool.Health(ctx); err != nil {
+		return api.Shown{Err: err}
+	}
+	resting := m.pool.Quarantined()
+	if len(resting) == 0 {
+		return nil
+	}
+	name, _, err := m.resolve(standard)
+	if until, rests := resting[name]; err == nil && rests {
+		return api.Shown{Err: job.Errorf(job.Resource, "MODEL_QUARANTINED",
+			"the default model %s rests until %s, for its engine died too often: see the log for why", name, until.Format(time.TimeOnly))}
+	}
+	all, err := m.store.List()
+	if err != nil {
+		return err
+	}
+	for _, s := range all {
+		if _, rests := resting[s.Name]; s.Present && !s.VAD() && !rests {
+			return nil
+		}
+	}
+	return api.Shown{Err: job.Errorf(job.Resource, "MODEL_QUARANTINED",
+		"each model that is here rests, for its engine died too often: see the log for why")}
+}
 
 // resolve prefers the eight-bit file of a model where there is one: on a CPU it is faster at a third of a point of WER. A name
 // that ends in -f16 asks for the full one.

@@ -92,6 +92,7 @@ func (a *app) work(ctx context.Context, qc queue.Config, withGateway bool) (err 
 	}
 	calm := context.WithoutCancel(ctx)
 	defer func() { err = errors.Join(err, m.close(calm)) }()
+	defer a.warnOfOldTools(ctx, m.tools)()
 	qc.Log, qc.Metrics = a.log, a.reg
 	q, err := queue.Connect(ctx, qc)
 	if err != nil {
@@ -100,7 +101,7 @@ func (a *app) work(ctx context.Context, qc queue.Config, withGateway bool) (err 
 	defer q.Close()
 	checks := map[string]api.Check{
 		"queue":  q.Ping,
-		"models": func(context.Context) error { return m.pool.Health() },
+		"models": func(ctx context.Context) error { return m.ready(ctx, a.cfg.Model) },
 	}
 	var g *gateway
 	if withGateway {
@@ -108,7 +109,9 @@ func (a *app) work(ctx context.Context, qc queue.Config, withGateway bool) (err 
 		if tools, err = a.tools(); err != nil {
 			return err
 		}
-		parts := gatewayParts{queue: q, tools: tools, scratch: scratch, models: local{m}, checks: checks}
+		parts := gatewayParts{
+			queue: q, tools: tools, scratch: scratch, models: local{m}, checks: checks, quarantined: m.pool.Quarantined,
+		}
 		if g, err = a.gateway(ctx, parts); err != nil {
 			return err
 		}
@@ -117,7 +120,7 @@ func (a *app) work(ctx context.Context, qc queue.Config, withGateway bool) (err 
 			return err
 		}
 	}
-	stop, err := a.admin(ctx, checks)
+	stop, err := a.admin(ctx, checks, m.pool.Quarantined)
 	if err != nil {
 		return err
 	}
@@ -141,6 +144,21 @@ func (a *app) work(ctx context.Context, qc queue.Config, withGateway bool) (err 
 	return err
 }
 
+// warnOfOldTools looks at the versions of ffmpeg and ffprobe beside the start, until the function that it returns is called.
+func (a *app) warnOfOldTools(ctx context.Context, t audio.Tools) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var done sync.WaitGroup
+	done.Go(func() {
+		if _, err := versions(ctx, t); err != nil && ctx.Err() == nil {
+			a.log.Warn("audio may not be decoded", "error", err)
+		}
+	})
+	return func() {
+		cancel()
+		done.Wait()
+	}
+}
+
 // room tells whether the share of the reserve is left on the data folder's disk.
 func (a *app) room(share float64) func() error {
 	g := disk.Guard{Path: a.cfg.Data, Reserve: int64(a.cfg.DiskReserve)}
@@ -162,12 +180,15 @@ func (m *machine) warm(ctx context.Context, a *app) {
 }
 
 // admin serves metrics and health where the settings say so.
-func (a *app) admin(ctx context.Context, checks map[string]telemetry.Check) (stop func(), err error) {
+func (a *app) admin(
+	ctx context.Context, checks map[string]telemetry.Check, quarantined func() map[string]time.Time,
+) (stop func(), err error) {
 	if a.cfg.Admin == "" {
 		return func() {}, nil
 	}
 	s, err := telemetry.Serve(ctx, telemetry.AdminConfig{
 		Addr: a.cfg.Admin, Registry: a.reg, PProf: a.cfg.PProf, Log: a.log, Ready: checks, Sandbox: a.sandbox.Layers,
+		Quarantined: quarantined,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%w: choose another address with --admin, or off", err)

@@ -38,8 +38,10 @@ type AdminConfig struct {
 	Registry *prometheus.Registry // served at /metrics; must be set
 	Ready    map[string]Check     // by the name that /health/ready shows; none means always ready
 	Sandbox  func() []string      // layers around children, which /health/ready shows, too; may be nil
-	PProf    bool                 // serve /debug/pprof/; Addr must then be a loopback address
-	Log      *slog.Logger         // default none
+	// Quarantined tells which models rest until when, which /health/ready shows; may be nil. It waits for nothing.
+	Quarantined func() map[string]time.Time
+	PProf       bool         // serve /debug/pprof/; Addr must then be a loopback address
+	Log         *slog.Logger // default none
 }
 
 // AdminServer is a running admin listener. Its methods are safe for concurrent use.
@@ -133,7 +135,7 @@ func routes(cfg AdminConfig) http.Handler {
 	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 	})
-	mux.Handle("GET /health/ready", &readiness{checks: cfg.Ready, sandbox: cfg.Sandbox, log: cfg.Log})
+	mux.Handle("GET /health/ready", &readiness{checks: cfg.Ready, sandbox: cfg.Sandbox, quarantined: cfg.Quarantined, log: cfg.Log})
 	if cfg.PProf {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)

@@ -20,13 +20,16 @@ type readyReply struct {
 	Checks map[string]string `json:"checks"` // "ok" or why not, by name
 	// Sandbox are the layers around child processes that hold.
 	Sandbox []string `json:"sandbox,omitempty"`
+	// Quarantined are the models that are not loaded until then.
+	Quarantined map[string]time.Time `json:"quarantined,omitempty"`
 }
 
 // readiness answers /health/ready. It is safe for concurrent use.
 type readiness struct {
-	checks  map[string]Check
-	sandbox func() []string
-	log     *slog.Logger
+	checks      map[string]Check
+	sandbox     func() []string
+	quarantined func() map[string]time.Time
+	log         *slog.Logger
 }
 
 func (h *readiness) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -35,6 +38,9 @@ func (h *readiness) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	reply, code := readyReply{Status: "ready", Checks: map[string]string{}}, http.StatusOK
 	if h.sandbox != nil {
 		reply.Sandbox = h.sandbox()
+	}
+	if h.quarantined != nil {
+		reply.Quarantined = h.quarantined()
 	}
 	for name, err := range h.run(ctx) {
 		reply.Checks[name] = "ok"

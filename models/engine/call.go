@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"steno/models"
@@ -15,9 +16,18 @@ type call struct {
 	emit     func([]transcript.Segment)
 	answer   chan answer // buffered: the reader never waits for a caller
 	began    time.Time
-	audio    float64 // seconds, as windowSeconds counts them
-	still    int     // watchdog ticks without progress
-	activity uint64  // the child's counter at the last heartbeat
+	audio    float64        // seconds, as windowSeconds counts them
+	still    int            // watchdog ticks without progress
+	activity uint64         // the child's counter at the last heartbeat
+	moved    *atomic.Uint64 // the caller's; or nil
+}
+
+// move notes progress. Process.mu is held.
+func (c *call) move() {
+	c.still = 0
+	if c.moved != nil {
+		c.moved.Add(1)
+	}
 }
 
 type answer struct {
@@ -90,7 +100,7 @@ func (p *Process) cancel(id uint32, c *call) {
 }
 
 func (p *Process) register(r models.Request, emit func([]transcript.Segment)) (uint32, *call) {
-	c := &call{emit: emit, answer: make(chan answer, 1), began: time.Now()}
+	c := &call{emit: emit, answer: make(chan answer, 1), began: time.Now(), moved: r.Activity}
 	c.audio = max(float64(len(r.PCM))/sampleRate, windowSeconds)
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -119,7 +129,7 @@ func (p *Process) emit(id uint32, segs []transcript.Segment) error {
 	p.mu.Lock()
 	c := p.calls[id]
 	if c != nil {
-		c.still = 0
+		c.move()
 	}
 	p.mu.Unlock()
 	if c == nil {

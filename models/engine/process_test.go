@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -137,8 +138,13 @@ func TestSlowIsNotHung(t *testing.T) {
 	cfg := config(t, "ok")
 	cfg.Limits.Silence, cfg.Limits.Stall, cfg.Limits.Pace = 500*time.Millisecond, 500*time.Millisecond, 0.001
 	p := start(t, cfg)
-	if _, err := p.Transcribe(t.Context(), chunk("slow 1500"), nil); err != nil {
+	r := chunk("slow 1500")
+	r.Activity = new(atomic.Uint64)
+	if _, err := p.Transcribe(t.Context(), r, nil); err != nil {
 		t.Error(err)
+	}
+	if r.Activity.Load() == 0 {
+		t.Error("whoever asked was not shown that the decode moves")
 	}
 	// What does not move has four times the expected, which by now is 1.5 s for a window.
 	if _, err := p.Transcribe(t.Context(), chunk("still 1500"), nil); err != nil {

@@ -59,7 +59,8 @@ func (p *Process) feel(pulses []pulse) {
 	defer p.mu.Unlock()
 	for _, b := range pulses {
 		if c := p.calls[b.ID]; c != nil && c.activity != b.Activity {
-			c.activity, c.still = b.Activity, 0
+			c.activity = b.Activity
+			c.move()
 		}
 	}
 }
