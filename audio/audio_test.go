@@ -66,11 +66,16 @@ func ftoa(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
 
 // all runs a file through the whole package.
 func all(ctx context.Context, t Tools, path string, want Want) (*Stream, []Chunk, error) {
+	return within(ctx, t, path, want, time.Hour)
+}
+
+// within is all with a limit on the audio's length.
+func within(ctx context.Context, t Tools, path string, want Want, limit time.Duration) (*Stream, []Chunk, error) {
 	info, err := Probe(ctx, t, path)
 	if err != nil {
 		return nil, nil, err
 	}
-	plan, err := NewPlan(info, want, Resources{Slots: 2, MaxDuration: time.Hour})
+	plan, err := NewPlan(info, want, Resources{Slots: 2, MaxDuration: limit})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -144,6 +149,30 @@ func TestMarkersKeepTheirPlace(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestHolesKeepTheirLength takes bytes out of a file whose timestamps say so: what follows keeps its place, whichever filters run.
+func TestHolesKeepTheirLength(t *testing.T) {
+	whole, err := os.ReadFile(media(t, "a.webm", append(beeps(20, 1, 15), "-c:a", "libopus", "-ar", "48000", "-cluster_time_limit", "200")...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := write(t, "b.webm", slices.Delete(whole, len(whole)/5, len(whole)/2))
+	for _, loudness := range []Loudness{Off, Linear, Classic} {
+		s, chunks, err := all(t.Context(), tools(t), path, Want{ChunkSeconds: 60, Loudness: string(loudness)})
+		if err != nil {
+			t.Errorf("loudness %s: %v", loudness, err)
+			continue
+		}
+		if total := Seconds(s.Timeline().Total); math.Abs(total-20) > 0.1 || len(chunks) != 1 {
+			t.Errorf("loudness %s: %d chunks of %.2f s, want one of 20 s", loudness, len(chunks), total)
+		}
+		pcm := chunks[0].PCM
+		loud := slices.IndexFunc(pcm[10*Rate:], func(v int16) bool { return v > 1500 })
+		if at := 10 + Seconds(int64(loud)); math.Abs(at-15) > 0.03 {
+			t.Errorf("loudness %s: the tone after the hole is at %.2f s, want 15 s", loudness, at)
+		}
 	}
 }
 

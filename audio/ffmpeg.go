@@ -42,13 +42,17 @@ type filter struct {
 	named ffmpeg.KwArgs
 }
 
-// monoFilters come first: everything after them costs a fraction at 16 kHz mono. async and first_pts fill holes in the
-// timestamps with silence, so that a broken file does not shift what follows.
+// monoFilters come first: everything after them costs a fraction at 16 kHz mono.
 func monoFilters() []filter {
 	return []filter{
-		{name: "aresample", args: ffmpeg.Args{strconv.Itoa(Rate)}, named: ffmpeg.KwArgs{"async": 1, "first_pts": 0}},
+		fill(strconv.Itoa(Rate)),
 		{name: "aformat", named: ffmpeg.KwArgs{"sample_fmts": "flt", "channel_layouts": "mono"}},
 	}
+}
+
+// fill fills holes in the timestamps with silence, so that a broken file does not shift what follows. args may name another rate.
+func fill(args ...string) filter {
+	return filter{name: "aresample", args: args, named: ffmpeg.KwArgs{"async": 1, "first_pts": 0}}
 }
 
 // playFilters are those of the second decode.
@@ -56,7 +60,8 @@ func playFilters(plan Plan, gain float64) []filter {
 	switch plan.Loudness {
 	case Classic:
 		loudnorm := filter{name: "loudnorm", named: ffmpeg.KwArgs{"I": TargetLoudness, "TP": TargetPeak, "LRA": TargetRange}}
-		return append([]filter{loudnorm}, monoFilters()...)
+		// It counts samples and loses the timestamps, so that the holes must be filled before it.
+		return append([]filter{fill(), loudnorm}, monoFilters()...)
 	case Linear:
 		volume := ffmpeg.KwArgs{"volume": fmt.Sprintf("%.2fdB", gain), "precision": "float"}
 		return append(monoFilters(), filter{name: "volume", named: volume})

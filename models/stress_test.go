@@ -5,11 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"go.uber.org/goleak"
+
+	"steno/internal/faultsize"
 	"steno/job"
 )
 
@@ -18,57 +22,103 @@ import (
 type stress struct {
 	t    *testing.T
 	pool *Pool
+	fast time.Duration // by how much everything is shorter than where time is virtual
 	*script
 
 	mu      sync.Mutex
 	rng     *rand.Rand
 	served  int
+	faults  int // by hand: deaths, failing loads, cancels, pins, unloads
 	longest time.Duration
 	failed  map[string]int
+}
+
+// newStress is run number n: six models, room for two or three of them.
+func newStress(t *testing.T, seed uint64, n int, fast time.Duration) *stress {
+	t.Helper()
+	s := newScript()
+	s.loadTime, s.closeTime = 2*time.Second/fast, s.closeTime/fast
+	sizes := map[string]int64{"m0": 50, "m1": 100, "m2": 150, "m3": 200, "m4": 250, "m5": 400}
+	s.size = func(spec Spec) int64 { return sizes[spec.Model] * mib }
+	s.actual = func(spec Spec) int64 { return sizes[spec.Model] * mib * 9 / 10 }
+	s.states = 3 + n%3
+	p := newPool(t, PoolConfig{
+		MaxModels: 2 + n%2, MaxBytes: 450 * mib, AcquireTimeout: 6 * time.Hour / fast, IdleTimeout: time.Minute / fast,
+		Patience: 5 * time.Second / fast, BreakerDeaths: 3, BreakerWindow: time.Minute / fast, Quarantine: 10 * time.Second / fast,
+	}, s)
+	return &stress{t: t, pool: p, fast: fast, script: s, rng: rand.New(rand.NewPCG(seed, uint64(n))), failed: map[string]int{}}
+}
+
+// run lets clients work while more says so, and looks that nothing remains and nobody waited for too long.
+func (st *stress) run(more func(jobs int) bool) {
+	var clients sync.WaitGroup
+	for i := range 32 {
+		clients.Go(func() { st.client(fmt.Sprint("client", i), more) })
+	}
+	stop := make(chan struct{})
+	var admin sync.WaitGroup
+	admin.Go(func() { st.admin(stop) })
+	clients.Wait()
+	close(stop)
+	admin.Wait()
+	if len(st.pool.queue) != 0 {
+		st.t.Errorf("%d requests remain in the queue", len(st.pool.queue))
+	}
+	for device, g := range st.pool.gates {
+		if used, waiting := g.Stats(); used != 0 || waiting != 0 {
+			st.t.Errorf("of the slots of %s %d remain in use and %d are waited for", device, used, waiting)
+		}
+	}
+	shut(st.t, st.pool, st.script)
+	// Each of the 31 others may go first with a load (2 s), a drain (up to 10 s of leases) and Patience (5 s).
+	if limit := 31 * 20 * time.Second / st.fast; st.longest > limit {
+		st.t.Errorf("a request waited %s, more than %s", st.longest, limit)
+	}
 }
 
 // TestSchedulerNeverStarvesAnyone is RELIABILITY's F18: 32 clients, 6 models, room for 2. No run may break the budget, close
 // a model that is lent, deadlock (synctest sees that), or let a request wait for longer than all the others take in turn.
 func TestSchedulerNeverStarvesAnyone(t *testing.T) {
-	for seed := range uint64(9) {
-		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				s := newScript()
-				s.loadTime = 2 * time.Second
-				sizes := map[string]int64{"m0": 50, "m1": 100, "m2": 150, "m3": 200, "m4": 250, "m5": 400}
-				s.size = func(spec Spec) int64 { return sizes[spec.Model] * mib }
-				s.actual = func(spec Spec) int64 { return sizes[spec.Model] * mib * 9 / 10 }
-				s.states = 3 + int(seed%3)
-				p := newPool(t, PoolConfig{
-					MaxModels: 2 + int(seed%2), MaxBytes: 450 * mib, AcquireTimeout: 6 * time.Hour, IdleTimeout: time.Minute,
-					BreakerDeaths: 3, Quarantine: 10 * time.Second,
-				}, s)
-				st := &stress{t: t, pool: p, script: s, rng: rand.New(rand.NewPCG(seed, 18)), failed: map[string]int{}}
-				var clients sync.WaitGroup
-				for i := range 32 {
-					clients.Go(func() { st.client(fmt.Sprint("client", i)) })
-				}
-				stop := make(chan struct{})
-				var admin sync.WaitGroup
-				admin.Go(func() { st.admin(stop) })
-				clients.Wait()
-				close(stop)
-				admin.Wait()
-				if len(p.queue) != 0 {
-					t.Errorf("%d requests remain in the queue", len(p.queue))
-				}
-				shut(t, p, s)
-				// Each of the 31 others may go first with a load (2 s), a drain (up to 10 s of leases) and Patience (5 s).
-				if limit := 31 * 20 * time.Second; st.longest > limit {
-					t.Errorf("a request waited %s, more than %s", st.longest, limit)
-				}
-				if st.served < 1000 || len(st.failed) < 3 {
-					t.Errorf("served %d leases; failures %v: the run has not tried enough", st.served, st.failed)
-				}
-				t.Logf("%d leases, %d loads, longest wait %s, failures %v", st.served, len(s.loads), st.longest, st.failed)
+	size, seed := faultsize.Size(t, 9), faultsize.Seed(t)
+	var mu sync.Mutex
+	var leases, loads, faults int
+	var longest time.Duration
+	t.Run("runs", func(t *testing.T) {
+		for n := range size {
+			t.Run(fmt.Sprint(n), func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					st := newStress(t, seed, n, 1)
+					st.run(func(jobs int) bool { return jobs < 25 })
+					if st.served < 1000 || len(st.failed) < 3 {
+						t.Errorf("served %d leases; failures %v: the run has not tried enough", st.served, st.failed)
+					}
+					t.Logf("%d leases, %d loads, longest wait %s, failures %v", st.served, len(st.loads), st.longest, st.failed)
+					mu.Lock()
+					defer mu.Unlock()
+					leases, loads, faults, longest = leases+st.served, loads+len(st.loads), faults+st.faults, max(longest, st.longest)
+				})
 			})
-		})
+		}
+	})
+	t.Attr("injected", strconv.Itoa(faults))
+	t.Attr("noted", fmt.Sprintf("%d runs, %d leases, %d loads, longest wait %.0f s of virtual time", size, leases, loads, longest.Seconds()))
+}
+
+// TestSchedulerInRealTime is the same with the clock and the threads of this machine, which the race detector watches, a hundred times
+// faster than a machine loads models. Its size is in seconds.
+func TestSchedulerInRealTime(t *testing.T) {
+	size, seed := faultsize.Size(t, 5), faultsize.Seed(t)
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	st := newStress(t, seed, 0, 100)
+	end := time.Now().Add(time.Duration(size) * time.Second)
+	st.run(func(int) bool { return time.Now().Before(end) })
+	if st.served < 100 || len(st.failed) < 3 {
+		t.Errorf("served %d leases; failures %v: the run has not tried enough", st.served, st.failed)
 	}
+	t.Logf("failures %v", st.failed)
+	t.Attr("injected", strconv.Itoa(st.faults))
+	t.Attr("noted", fmt.Sprintf("%d s, %d leases, %d loads, longest wait %.2f s", size, st.served, len(st.loads), st.longest.Seconds()))
 }
 
 func (st *stress) pick(n int) int {
@@ -77,16 +127,35 @@ func (st *stress) pick(n int) int {
 	return st.rng.IntN(n)
 }
 
+// chance is true once in n times.
+func (st *stress) chance(n int) bool { return st.pick(n) == 0 }
+
+// inject is chance for a fault, which is counted.
+func (st *stress) inject(n int) bool {
+	hit := st.chance(n)
+	if hit {
+		st.mu.Lock()
+		defer st.mu.Unlock()
+		st.faults++
+	}
+	return hit
+}
+
+// upTo is a time below d, before it is made faster.
+func (st *stress) upTo(d time.Duration) time.Duration {
+	return time.Duration(st.pick(int(d/time.Millisecond))) * time.Millisecond / st.fast
+}
+
 // client runs jobs: a lease for the job, and one for each of its chunks within it.
-func (st *stress) client(name string) {
-	for i := range 25 {
+func (st *stress) client(name string, more func(jobs int) bool) {
+	for i := 0; more(i); i++ {
 		ctx := WithFlow(context.Background(), fmt.Sprint(name, "/", i))
 		cancel := func() {}
-		if st.pick(4) == 0 {
-			ctx, cancel = context.WithTimeout(ctx, time.Duration(st.pick(20))*time.Second)
+		if st.inject(4) {
+			ctx, cancel = context.WithTimeout(ctx, st.upTo(20*time.Second))
 		}
-		spec := Spec{Model: fmt.Sprint("m", st.pick(6)), Words: st.pick(4) == 0}
-		if st.pick(30) == 0 {
+		spec := Spec{Model: fmt.Sprint("m", st.pick(6)), Words: st.chance(4)}
+		if st.inject(30) {
 			result := []error{errNoMemory, errors.New("boom"), errCrash}[st.pick(3)]
 			st.script.mu.Lock()
 			st.then(spec.Model, result)
@@ -94,7 +163,7 @@ func (st *stress) client(name string) {
 		}
 		st.job(ctx, spec, name)
 		cancel()
-		time.Sleep(time.Duration(st.pick(3000)) * time.Millisecond)
+		time.Sleep(st.upTo(3 * time.Second))
 	}
 }
 
@@ -106,7 +175,7 @@ func (st *stress) job(ctx context.Context, spec Spec, flow string) {
 	defer held.Release()
 	var chunks sync.WaitGroup
 	for range 1 + st.pick(3) {
-		n := 1 + st.pick(2000)
+		n := 1 + st.upTo(2*time.Second)/time.Millisecond // a sample takes a millisecond
 		chunks.Go(func() {
 			l := st.acquire(ctx, spec)
 			if l == nil {
@@ -126,7 +195,7 @@ func (st *stress) job(ctx context.Context, spec Spec, flow string) {
 		st.t.Errorf("model %s was closed while it was lent", spec)
 	}
 	e.mu.Unlock()
-	if st.pick(40) == 0 {
+	if st.inject(40) {
 		e.die(errCrash)
 	}
 }
@@ -164,10 +233,9 @@ func (st *stress) admin(stop <-chan struct{}) {
 		select {
 		case <-stop:
 			return
-		case <-time.After(time.Duration(st.pick(2000)) * time.Millisecond):
+		case <-time.After(st.upTo(2 * time.Second)):
 		}
-		switch st.pick(8) {
-		case 0:
+		if st.inject(8) {
 			if pinned == nil {
 				pinned = &Spec{Model: fmt.Sprint("m", st.pick(3))}
 				_ = st.pool.Pin(*pinned)
@@ -175,8 +243,9 @@ func (st *stress) admin(stop <-chan struct{}) {
 				_ = st.pool.Unpin(*pinned)
 				pinned = nil
 			}
-		case 1:
-			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		}
+		if st.inject(8) {
+			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second/st.fast)
 			_ = st.pool.Unload(ctx, fmt.Sprint("m", st.pick(6)))
 			cancel()
 		}

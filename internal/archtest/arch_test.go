@@ -41,6 +41,8 @@ var allowed = map[string][]string{
 	"internal/proc":       {},
 	"internal/config":     {"job", "internal/failpoint"},
 	"internal/telemetry":  {},
+	"internal/faultsize":  {},
+	"internal/mutate":     {},
 	"internal/testmedia":  {"transcript"},
 	"internal/testserver": {"internal/proc"},
 	"internal/testpg":     {"internal/proc", "internal/testserver"},

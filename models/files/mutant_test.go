@@ -8,6 +8,7 @@ import (
 	"os"
 	"testing"
 
+	"steno/internal/mutate"
 	"steno/job"
 )
 
@@ -22,42 +23,27 @@ func TestMutantsAreRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	ways := []struct {
+		head bool // where the numbers are from which memory is taken
+		do   mutate.Way
+	}{
+		{false, mutate.Bits}, {true, mutate.Bits}, {true, mutate.Number}, {false, mutate.Cut}, {false, mutate.Repeat}, {false, mutate.Bytes},
+		{true, mutate.Swap}, {false, mutate.Zeros},
+	}
 	codes := map[string]int{}
 	for i := range mutants {
-		data := bytes.Clone(good)
-		at := rnd.IntN(len(data))
-		switch i % 8 {
-		case 0: // a bit
-			data[at] ^= 1 << rnd.IntN(8)
-		case 1: // a byte of the head, where the numbers are from which memory is taken
-			data[4+rnd.IntN(200)] ^= byte(1 + rnd.IntN(255))
-		case 2: // a number of the head that is enormous, or negative
-			copy(data[4+4*rnd.IntN(40):], [][]byte{{0xff, 0xff, 0xff, 0x7f}, {0xff, 0xff, 0xff, 0xff}, {0, 0, 0, 0x80}}[rnd.IntN(3)])
-		case 3:
-			data = data[:at]
-		case 4:
-			data = append(data, data[:1+at]...)
-		case 5: // a stretch of chance
-			for k := at; k < min(at+4096, len(data)); k++ {
-				data[k] = byte(rnd.Uint32())
-			}
-		case 6: // two stretches that changed places
-			n := min(1024, len(data)-at)
-			copy(data[:n], good[at:at+n])
-			copy(data[at:], good[:n])
-		case 7: // a stretch of zeros
-			clear(data[at:min(at+1+rnd.IntN(1<<16), len(data))])
+		way, at := ways[i%len(ways)], rnd.IntN(len(good))
+		if way.head {
+			at = 4 * (1 + rnd.IntN(50))
 		}
-		if bytes.Equal(data, good) {
-			data[at] ^= 1
-		}
+		data := mutate.Apply(rnd, way.do, good, at)
 		if err := os.WriteFile(path, data, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		f, _, err := s.Open(t.Context(), VADName)
 		var e *job.Error
 		if !errors.As(err, &e) {
-			t.Errorf("seed %d, mutant %d of kind %d is opened: %v", seed, i, i%8, err)
+			t.Errorf("seed %d, mutant %d of kind %d is opened: %v", seed, i, i%len(ways), err)
 			if err == nil {
 				f.Close()
 			}
