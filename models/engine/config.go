@@ -44,6 +44,10 @@ type Limits struct {
 	// above the baseline (default 256 MiB). Both bound leaks of the library. Below 0 is never.
 	Chunks int
 	Growth int64
+	// Memory ends an engine on the CPU whose resident bytes are more, also while it loads: a file that was made for it lets the
+	// library take all of the machine's, and the kernel would end somebody. Default twice Config.Bytes and 1 GiB; none where that
+	// is not known. Below 0 is none.
+	Memory int64
 }
 
 // WithDefaults returns l with every zero field set to its documented default.
@@ -58,6 +62,17 @@ func (l Limits) WithDefaults() Limits {
 	def(&l.Chunks, 500)
 	def(&l.Growth, 256<<20)
 	return l
+}
+
+// mostMemory is what the child may take at most, in bytes, or 0 for no bound. On a GPU Bytes are the device's.
+func (c Config) mostMemory() int64 {
+	switch {
+	case c.Load.Device != "cpu" && c.Load.Device != "", c.Limits.Memory == 0 && c.Bytes <= 0:
+		return 0
+	case c.Limits.Memory != 0:
+		return max(0, c.Limits.Memory)
+	}
+	return 2*c.Bytes + 1<<30
 }
 
 func def[T comparable](v *T, d T) {

@@ -27,6 +27,6 @@
 //
 // The child ends when the socket does, and the kernel ends it when its parent dies. The parent kills a child that is silent for
 // Limits.Silence, that has a request without progress for Limits.Stall or four times what it should take, that does not answer a
-// cancel within Limits.Cancel, or that breaks the protocol. Its requests then get an error that is [models.ErrEngineDied]
-// and tells the signal and the end of stderr.
+// cancel within Limits.Cancel, that takes more than Limits.Memory, or that breaks the protocol. Its requests then get an error
+// that is [models.ErrEngineDied] and tells the signal and the end of stderr.
 package engine

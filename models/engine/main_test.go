@@ -110,6 +110,9 @@ func loadScripted(ctx context.Context, r LoadRequest) (Backend, error) {
 		signalSelf(syscall.SIGABRT)
 	case "hang":
 		time.Sleep(time.Minute)
+	case "grow":
+		take(400)
+		time.Sleep(time.Minute)
 	}
 	b, err := os.ReadFile(r.Path)
 	if err != nil {
@@ -123,6 +126,15 @@ func loadScripted(ctx context.Context, r LoadRequest) (Backend, error) {
 func signalSelf(s syscall.Signal) {
 	_ = syscall.Kill(os.Getpid(), s)
 	time.Sleep(time.Minute)
+}
+
+// take makes n MiB resident.
+func take(n int) []byte {
+	b := make([]byte, n<<20)
+	for i := 0; i < len(b); i += 4096 {
+		b[i] = 1
+	}
+	return b
 }
 
 func (s *scripted) Info() models.Info { return s.info }
@@ -172,11 +184,10 @@ func (s *scripted) Transcribe(ctx context.Context, r models.Request, emit func([
 	case "fail":
 		return res, errors.New("not a language of this model")
 	case "leak": // n MiB
-		b := make([]byte, n<<20)
-		for i := 0; i < len(b); i += 4096 {
-			b[i] = 1
-		}
-		s.junk = append(s.junk, b)
+		s.junk = append(s.junk, take(n))
+	case "grow": // and not come back
+		s.junk = append(s.junk, take(n))
+		time.Sleep(time.Minute)
 	case "pid":
 		res.Language = strconv.Itoa(os.Getpid())
 	case "env":

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"steno/models"
 )
 
 // wear counts what makes an engine worn.
@@ -52,7 +54,8 @@ func (p *Process) Worn() string {
 	return p.wear.worn(p.cfg.Limits)
 }
 
-// weigh reads the child's resident memory. A process that is just ending has none, which is no news.
+// weigh reads the child's resident memory, and kills a child that takes too much. A process that is just ending has none, which
+// is no news.
 func (p *Process) weigh() {
 	rss, err := residentBytes(p.cmd.Process.Pid)
 	if err != nil || rss == 0 {
@@ -62,6 +65,9 @@ func (p *Process) weigh() {
 	p.wear.weigh(rss)
 	info := p.info
 	p.mu.Unlock()
+	if most := p.cfg.mostMemory(); most > 0 && rss > most {
+		p.kill(fmt.Errorf("%w: the engine took %d MiB, and %d MiB were allowed", models.ErrOutOfMemory, rss>>20, most>>20))
+	}
 	if info.PID != 0 {
 		p.cfg.Observer.memory(info, rss)
 	}
@@ -89,12 +95,16 @@ func residentBytes(pid int) (int64, error) {
 type oomCounter struct {
 	path string
 	mu   sync.Mutex
-	// The last two looks: the newest may have come between the kill and the question.
-	older, newer int64
+	last int64
+	ago  int // looks since it rose
 }
 
+// oomLooks is for how many looks a rise counts. The counter rises when the kernel decides, and the child has ended when all of
+// its memory is back: 3 s later with 23 GiB.
+const oomLooks = 2 * ticksOfSilence
+
 func newOOMCounter() *oomCounter {
-	c := &oomCounter{path: "/proc/vmstat"}
+	c := &oomCounter{path: "/proc/vmstat", ago: oomLooks}
 	if b, err := os.ReadFile("/proc/self/cgroup"); err == nil {
 		if _, group, ok := strings.Cut(string(b), "0::"); ok {
 			group, _, _ = strings.Cut(group, "\n")
@@ -103,22 +113,27 @@ func newOOMCounter() *oomCounter {
 			}
 		}
 	}
-	c.newer = readCounter(c.path)
-	c.older = c.newer
+	c.last = readCounter(c.path)
 	return c
 }
 
 func (c *oomCounter) look() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.older, c.newer = c.newer, readCounter(c.path)
+	n := readCounter(c.path)
+	c.ago++
+	if c.last >= 0 && n > c.last {
+		c.ago = 0
+	}
+	c.last = n
 }
 
-// rose tells whether the kernel killed for memory since the look before the last.
+// rose tells whether the kernel killed for memory lately.
 func (c *oomCounter) rose() bool {
+	c.look()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.older >= 0 && readCounter(c.path) > c.older
+	return c.ago < oomLooks
 }
 
 // readCounter finds the line "oom_kill N", or gives -1.
