@@ -284,11 +284,14 @@ type process struct {
 }
 
 // children lists the child processes that run.
-func (n *node) children() []process {
-	n.t.Helper()
+func (n *node) children() []process { return childrenOf(n.t, n.cmd.Process.Pid) }
+
+// childrenOf lists the child processes of a process that run.
+func childrenOf(t *testing.T, parent int) []process {
+	t.Helper()
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
-		n.t.Fatal(err)
+		t.Fatal(err)
 	}
 	var all []process
 	for _, path := range stats {
@@ -300,12 +303,12 @@ func (n *node) children() []process {
 		head, rest, ok := cutLast(string(data), ") ")
 		fields := strings.Fields(rest)
 		pid, name, found := strings.Cut(head, " (")
-		if !ok || !found || len(fields) < 2 || fields[0] == "Z" || fields[1] != strconv.Itoa(n.cmd.Process.Pid) {
+		if !ok || !found || len(fields) < 2 || fields[0] == "Z" || fields[1] != strconv.Itoa(parent) {
 			continue
 		}
 		id, err := strconv.Atoi(pid)
 		if err != nil {
-			n.t.Fatal(err)
+			t.Fatal(err)
 		}
 		all = append(all, process{id, name})
 	}

@@ -43,7 +43,8 @@ func TestSizeAndSeed(t *testing.T) {
 		}()
 		<-done
 		if size != c.wantSize || seed != c.wantSeed || r.said != c.said {
-			t.Errorf("%q, %q: size %d, seed %d, said %q; want %d, %d, %q", c.size, c.seed, size, seed, r.said, c.wantSize, c.wantSeed, c.said)
+			t.Errorf("%q, %q: size %d, seed %d, said %q; want %d, %d, %q",
+				c.size, c.seed, size, seed, r.said, c.wantSize, c.wantSeed, c.said)
 		}
 	}
 }

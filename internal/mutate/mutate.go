@@ -41,7 +41,9 @@ func Bytes(rnd *rand.Rand, data []byte, at int) []byte {
 }
 
 // numbers are those of 32 bits that arithmetic with sizes and counts goes wrong with, the lowest byte first and last.
-var numbers = [][]byte{{0xff, 0xff, 0xff, 0x7f}, {0x7f, 0xff, 0xff, 0xff}, {0, 0, 0, 0x80}, {0x80, 0, 0, 0}, {0xff, 0xff, 0xff, 0xff}, {0, 0, 0, 0}}
+var numbers = [][]byte{
+	{0xff, 0xff, 0xff, 0x7f}, {0x7f, 0xff, 0xff, 0xff}, {0, 0, 0, 0x80}, {0x80, 0, 0, 0}, {0xff, 0xff, 0xff, 0xff}, {0, 0, 0, 0},
+}
 
 // Number puts one that is enormous, negative or nothing in place of four bytes.
 func Number(rnd *rand.Rand, data []byte, at int) []byte {

@@ -27,8 +27,8 @@ func TestMutantsAreRefused(t *testing.T) {
 		head bool // where the numbers are from which memory is taken
 		do   mutate.Way
 	}{
-		{false, mutate.Bits}, {true, mutate.Bits}, {true, mutate.Number}, {false, mutate.Cut}, {false, mutate.Repeat}, {false, mutate.Bytes},
-		{true, mutate.Swap}, {false, mutate.Zeros},
+		{false, mutate.Bits}, {true, mutate.Bits}, {true, mutate.Number}, {false, mutate.Cut}, {false, mutate.Repeat},
+		{false, mutate.Bytes}, {true, mutate.Swap}, {false, mutate.Zeros},
 	}
 	codes := map[string]int{}
 	for i := range mutants {
