@@ -152,9 +152,11 @@ func TestMarkersKeepTheirPlace(t *testing.T) {
 	}
 }
 
-// TestHolesKeepTheirLength takes bytes out of a file whose timestamps say so: what follows keeps its place, whichever filters run.
+// TestHolesKeepTheirLength takes bytes out of a file whose timestamps say so: what follows keeps its place, whichever filters
+// run.
 func TestHolesKeepTheirLength(t *testing.T) {
-	whole, err := os.ReadFile(media(t, "a.webm", append(beeps(20, 1, 15), "-c:a", "libopus", "-ar", "48000", "-cluster_time_limit", "200")...))
+	encoding := []string{"-c:a", "libopus", "-ar", "48000", "-cluster_time_limit", "200"}
+	whole, err := os.ReadFile(media(t, "a.webm", append(beeps(20, 1, 15), encoding...)...))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -224,8 +226,8 @@ func TestBadFilesHaveOneClearError(t *testing.T) {
 			if je.Code != c.code && (c.code != "FORMAT_NOT_ALLOWED" || je.Code != "NOT_MEDIA") {
 				t.Errorf("code %s (%v), want %s", je.Code, err, c.code)
 			}
-			if strings.ContainsAny(je.Message, "\n") {
-				t.Errorf("message of several lines: %q", je.Message)
+			if strings.ContainsAny(je.Message, "\n") || c.name != "absent" && c.name != "directory" && strings.Contains(je.Message, filepath.Dir(c.path)) {
+				t.Errorf("message of several lines, or with a path of ours: %q", je.Message)
 			}
 		})
 	}
@@ -253,6 +255,34 @@ func TestSilentFileHasNoChunks(t *testing.T) {
 		s, chunks, err := all(t.Context(), tools(t), path, Want{})
 		if err != nil || len(chunks) != 0 || len(s.Timeline().Speech) != 0 {
 			t.Errorf("%s s of silence: %d chunks, %v; want none", d, len(chunks), err)
+		}
+	}
+}
+
+// A recording that a sound card has lifted off zero has the silences that it has without that.
+func TestOffsetIsNoSound(t *testing.T) {
+	for _, d := range []string{"0.25", "-0.02"} {
+		path := media(t, "a.flac", "-f", "lavfi", "-i", "aevalsrc="+d+":s=16000:d=10")
+		if _, chunks, err := all(t.Context(), tools(t), path, Want{}); err != nil || len(chunks) != 0 {
+			t.Errorf("silence at %s: %d chunks, %v; want none", d, len(chunks), err)
+		}
+		speech := []string{"-f", "lavfi", "-i", "aevalsrc='0.3*sin(300*2*PI*t)*gt(mod(t,10),6)':s=16000:d=30"}
+		plain, _, err := all(t.Context(), tools(t), media(t, "b.flac", speech...), Want{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		lifted, _, err := all(t.Context(), tools(t), media(t, "c.flac", append(speech, "-af", "dcshift="+d)...), Want{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, got := plain.Timeline().Pauses, lifted.Timeline().Pauses
+		if len(want) != 3 || len(got) != len(want) {
+			t.Fatalf("at %s: pauses %v, without it %v", d, got, want)
+		}
+		for i := range want {
+			if a, b := got[i].Start-want[i].Start, got[i].End-want[i].End; max(a, -a, b, -b) > 2*block {
+				t.Errorf("at %s: pauses %v, without it %v", d, got[i], want[i])
+			}
 		}
 	}
 }

@@ -85,7 +85,7 @@ func (d *decoder) ended(err error) error {
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return job.Errorf(job.Internal, "DECODE", "the second decode ended at %.1f s of %.1f s: was the file changed meanwhile? (%s)",
-			Seconds(d.pos), Seconds(d.total), d.log)
+			Seconds(d.pos), Seconds(d.total), lastLine(d.log.String()))
 	}
 	return fmt.Errorf("read decoded audio: %w", err)
 }

@@ -34,6 +34,7 @@ func level(peak float32) byte {
 // ffmpeg, on another core, and takes a fifth of its time. Not safe for concurrent use.
 type meter struct {
 	samples  int64
+	offset   float64 // what the samples lie off zero, over the last second
 	env      envelope
 	peak     *truePeak
 	loudness *loudness
@@ -69,7 +70,7 @@ func (m *meter) add(raw []byte) {
 	// Beyond 2^40, which is 240 dBFS, is nothing but what a broken decoder gives, infinities and not-a-numbers among it, and one of
 	// them would hide everything after it. 32-bit integers that someone wrote as floats are within.
 	const sign, beyond = 1 << 31, (127 + 40) << 23 // of a float32
-	pcm, top := m.pcm[:len(raw)/4], uint32(0)
+	pcm, top, sum := m.pcm[:len(raw)/4], uint32(0), float32(0)
 	for i := range pcm {
 		bits := binary.LittleEndian.Uint32(raw[4*i:])
 		magnitude := bits &^ sign
@@ -77,12 +78,29 @@ func (m *meter) add(raw []byte) {
 			bits, magnitude = 0, 0
 		}
 		pcm[i] = math.Float32frombits(bits)
+		sum += pcm[i]
 		top = max(top, magnitude) // they are in the order of their bits, and comparing those takes a quarter of the time
 	}
 	peak := math.Float32frombits(top)
 	m.samples += int64(len(pcm))
-	m.env = append(m.env, level(peak))
+	m.env = append(m.env, level(m.swing(peak, float64(sum)/float64(max(1, len(pcm))))))
 	m.peak.add(pcm, peak)
 	m.loudness.add(pcm)
 	m.keep.add(pcm, peak)
+}
+
+// swing is how far a block's samples go from where they rest. Cheap sound cards lift all of a recording off zero, and its silence
+// would be as loud as that. Sound has a mean of nothing over a second, and is left as it is; a block that is nearly flat, and not
+// at zero, shows at once where it rests.
+func (m *meter) swing(peak float32, mean float64) float32 {
+	const second, inaudible = 100, 0.003 // in blocks; -50 dBFS
+	if away := math.Abs(mean); away > inaudible && float64(peak)-away < away/4 {
+		m.offset = mean
+	} else {
+		m.offset += (mean - m.offset) / second
+	}
+	if off := math.Abs(m.offset); off > inaudible {
+		return max(0, peak-float32(off))
+	}
+	return peak
 }

@@ -144,8 +144,9 @@ func refused(path, stderr string) error {
 	case isText(path):
 		return job.Errorf(job.Input, "NOT_MEDIA", "the file is text, not audio or video: send a recording")
 	}
-	return job.Errorf(job.Input, "NOT_MEDIA", "the file is not audio or video that ffmpeg can read: send a recording (%s)",
-		lastLine(stderr))
+	// Where the file lies is nobody's business but ours.
+	why := strings.TrimPrefix(strings.TrimPrefix(lastLine(stderr), "file:"+path), ": ")
+	return job.Errorf(job.Input, "NOT_MEDIA", "the file is not audio or video that ffmpeg can read: send a recording (%s)", why)
 }
 
 // isMP4 reports whether the file starts as an MP4 does: its name alone makes ffprobe say that the index is missing.
