@@ -25,8 +25,9 @@ type HealConfig struct {
 // probeStream holds the one message by which the server is asked to write.
 const probeStream, probeSubject = "STENO_PROBE", "steno.probe"
 
-// Heal looks after the server until ctx ends: where it refuses to write though it runs, and says of itself that it is not
-// healthy, as after a disk was full, it is started again on its data (Restart) once there is room. It returns when ctx has ended.
+// Heal looks after the server until ctx ends: where it says of itself that it is not healthy, though it runs, it is started again
+// on its data (Restart) once there is room. So it is after the disk was full: each stream that wanted to write then refuses all
+// writes from then on. It returns when ctx has ended.
 func (s *Server) Heal(ctx context.Context, cfg HealConfig) {
 	cfg.Every, cfg.Pause = or(cfg.Every, 5*time.Second), or(cfg.Pause, 30*time.Second)
 	tick := time.NewTicker(cfg.Every)
@@ -40,6 +41,9 @@ func (s *Server) Heal(ctx context.Context, cfg HealConfig) {
 		case <-tick.C:
 		}
 		err := s.probe(ctx, cfg.Every)
+		if err == nil {
+			err = s.Health() // the disk may have been full between two looks, for a write to another stream
+		}
 		if err == nil || ctx.Err() != nil {
 			pause, failed = cfg.Pause, 0
 			continue
@@ -52,6 +56,9 @@ func (s *Server) Heal(ctx context.Context, cfg HealConfig) {
 		err = s.Restart(ctx)
 		if err == nil {
 			err = s.probe(ctx, cfg.Every)
+		}
+		if err == nil {
+			err = s.Health()
 		}
 		again = time.Now().Add(pause)
 		pause = min(2*pause, 16*cfg.Pause) // until a probe goes well
