@@ -45,7 +45,7 @@ func connectSQLite(ctx context.Context, dsn string, cfg Config) (*Store, error) 
 }
 
 func openPool(ctx context.Context, dsn string, size int) (*sql.DB, error) {
-	db, err := sql.Open("sqlite", dsn)
+	db, err := sql.Open(sqliteDriver, dsn)
 	if err != nil {
 		return nil, fmt.Errorf("open SQLite: %w", err)
 	}

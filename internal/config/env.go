@@ -1,6 +1,7 @@
 package config
 
 import (
+	"slices"
 	"strings"
 
 	"steno/internal/failpoint"
@@ -24,7 +25,7 @@ func parseEnv(env []string) map[string]string {
 }
 
 func isOurs(name string) bool {
-	if failpoint.On && (name == failpoint.Variable || name == failpoint.Script) {
+	if failpoint.On && slices.Contains([]string{failpoint.Variable, failpoint.Script, failpoint.StoreErrors, failpoint.Clock}, name) {
 		return false
 	}
 	return strings.HasPrefix(name, envPrefix) && name != configVar && name != corpusVar

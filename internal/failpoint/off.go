@@ -7,8 +7,10 @@ const On = false
 
 // These variables are nothing here.
 const (
-	Variable = ""
-	Script   = ""
+	Variable    = ""
+	Script      = ""
+	Clock       = ""
+	StoreErrors = ""
 )
 
 // Hit does nothing.

@@ -18,6 +18,12 @@ const On = true
 // Variable is the environment variable that says where to kill.
 const Variable = "STENO_FAILPOINTS"
 
+// StoreErrors is the environment variable that has statements of the database fail: "100@7" is one in a hundred, chosen with seed 7.
+const StoreErrors = "STENO_STORE_ERRORS"
+
+// Clock is the environment variable that names a file with the seconds that the wall clock is off, in programs of scripts/clock.sh.
+const Clock = "STENO_CLOCK"
+
 // Script is the environment variable that puts a scripted engine in the place of the library: see internal/fault/script.
 const Script = "STENO_SCRIPT"
 
