@@ -29,7 +29,7 @@ var allowed = map[string][]string{
 	"pipeline": {"job", "transcript", "audio", "models", "internal/failpoint"},
 	"queue":    {"job", "transcript", "internal/disk", "internal/failpoint"},
 	// The record knows no broker and no HTTP: what they have to be told stands in its outbox.
-	"store": {"job", "transcript"},
+	"store": {"job", "transcript", "internal/failpoint"},
 	// It knows the queue by an interface of its own, so that neither the queue nor the record knows the other.
 	"relay": {"job", "transcript", "store", "internal/failpoint"},
 	// The gateway asks for what it needs of queue, audio and models by interfaces of its own.
@@ -60,18 +60,18 @@ var allowed = map[string][]string{
 	"internal/acceptance": {"audio", "internal/testmedia"},
 }
 
-// only lists foreign imports that one package alone may have, with the reason.
-var only = map[string]string{
-	"github.com/u2takey/ffmpeg-go":                 "audio",          // it links a large SDK
-	"gonum.org/v1/plot":                            "bench",          // charts, and the fonts in them
-	"github.com/ggerganov/whisper.cpp/bindings/go": "models/whisper", // cgo stays in one place
-	"C": "models/whisper", // the same
-	"github.com/nats-io/nats-server/v2/server": "queue", // the embedded server doubles the binary
-	"github.com/nats-io/nats.go":               "queue", // others talk to the queue, not to the broker
-	"modernc.org/sqlite":                       "store", // others ask the record, not its database
-	"github.com/jackc/pgx/v5/stdlib":           "store", // the same
-	"github.com/danielgtaylor/huma/v2":         "api",   // HTTP stays in one place
-	"github.com/redis/go-redis/v9":             "api",   // the same
+// only lists foreign imports that few packages may have, with the reason.
+var only = map[string][]string{
+	"github.com/u2takey/ffmpeg-go":                 {"audio"},                              // it links a large SDK
+	"gonum.org/v1/plot":                            {"bench", "internal/fault/stenofault"}, // charts, and the fonts in them
+	"github.com/ggerganov/whisper.cpp/bindings/go": {"models/whisper"},                     // cgo stays in one place
+	"C": {"models/whisper"}, // the same
+	"github.com/nats-io/nats-server/v2/server": {"queue"}, // the embedded server doubles the binary
+	"github.com/nats-io/nats.go":               {"queue"}, // others talk to the queue, not to the broker
+	"modernc.org/sqlite":                       {"store"}, // others ask the record, not its database
+	"github.com/jackc/pgx/v5/stdlib":           {"store"}, // the same
+	"github.com/danielgtaylor/huma/v2":         {"api"},   // HTTP stays in one place
+	"github.com/redis/go-redis/v9":             {"api"},   // the same
 }
 
 type pkg struct {
@@ -91,8 +91,8 @@ func TestImportsPointOneWay(t *testing.T) {
 			continue
 		}
 		for _, imp := range p.Imports {
-			if owner, owned := only[imp]; owned && owner != name {
-				t.Errorf("%s imports %s, which only %s may", name, imp, owner)
+			if owners, owned := only[imp]; owned && !slices.Contains(owners, name) {
+				t.Errorf("%s imports %s, which only %v may", name, imp, owners)
 			}
 			if ours, ok := strings.CutPrefix(imp, "steno/"); ok && !slices.Contains(may, ours) {
 				t.Errorf("%s imports %s; it may import %v", name, ours, may)

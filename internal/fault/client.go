@@ -24,16 +24,21 @@ type Client struct {
 	base  string // http://host:port
 	http  *http.Client
 	token string
+	again []int // statuses after which insist tries again
 }
 
 func newClient(base string) *Client {
-	return &Client{base: base, http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}, Timeout: 20 * time.Second}}
+	return &Client{
+		base: base, again: comeAgain,
+		http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}, Timeout: 20 * time.Second},
+	}
 }
 
 // answer is what a call got.
 type answer struct {
 	status int
 	body   []byte
+	after  string // Retry-After
 }
 
 // call sends a body, JSON unless it is a reader, and returns the answer whatever its status.
@@ -70,7 +75,7 @@ func (c *Client) call(ctx context.Context, method, path string, body any, header
 	}
 	defer res.Body.Close()
 	data, err := io.ReadAll(res.Body)
-	return answer{res.StatusCode, data}, err
+	return answer{res.StatusCode, data, res.Header.Get("Retry-After")}, err
 }
 
 var comeAgain = []int{http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusInsufficientStorage}
@@ -78,8 +83,8 @@ var comeAgain = []int{http.StatusTooManyRequests, http.StatusServiceUnavailable,
 // errAway is the error of a service that did not answer within the time that a user has.
 var errAway = errors.New("the service does not answer")
 
-// insist calls until the answer is one to go by: no lost connection, and none of the answers that ask to come again, 429, 503 and
-// 507. Each call is such that it may come twice.
+// insist calls until the answer is one to go by: no lost connection, and none of the answers that ask to come again, which are
+// 429, 503 and 507 unless c.again says otherwise. Each call is such that it may come twice.
 func (c *Client) insist(ctx context.Context, method, path string, body func() any, headers ...string) (answer, error) {
 	var last error
 	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); {
@@ -87,7 +92,7 @@ func (c *Client) insist(ctx context.Context, method, path string, body func() an
 		if ctx.Err() != nil {
 			return answer{}, ctx.Err()
 		}
-		if err == nil && !slices.Contains(comeAgain, a.status) {
+		if err == nil && !slices.Contains(c.again, a.status) {
 			return a, nil
 		}
 		if last = err; err == nil {

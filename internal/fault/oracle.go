@@ -2,6 +2,7 @@ package fault
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -15,20 +16,33 @@ import (
 
 // Sound is a recording that jobs are made of.
 type Sound struct {
-	name string
-	data []byte
-	id   string // of the file, on the service that the oracle watches
+	name  string
+	data  []byte
+	model string // that transcribes it
+	id    string // of the file, on the service that the oracle watches
 }
 
 // want is what must come of a task.
 type want struct {
 	state string
+	or    string // another state that will do
 	code  string // of a failure; empty for any, where only its having one counts
+	class string // of a failure; the same
+}
+
+// met reports whether a task came to what was wanted of it.
+func (w want) met(t task) bool {
+	code, class := "", ""
+	if t.Error != nil {
+		code, class = t.Error.Code, t.Error.Class
+	}
+	state := t.Status == w.state || w.or != "" && t.Status == w.or
+	return state && (w.code == "" || w.code == code) && (w.class == "" || w.class == class)
 }
 
 var done = want{state: "done"}
 
-// givenUp is the code of a job that three workers died with: it may be what kills them, so it ends there, as a dead letter.
+// givenUp is the code of a job that too many workers died with: it may be what kills them, so it ends there, as a dead letter.
 const givenUp = "WORKER_DIED"
 
 // accepted is a task that the service has answered with 201.
@@ -49,7 +63,10 @@ type Oracle struct {
 	client *Client
 	ledger *Ledger
 	rand   *rand.Rand
-	killed bool // whether workers are killed here, so that a job may meet three that die
+	killed bool // whether workers are killed here, so that a job may meet too many that die
+	// dead lists the ids of the dead letters.
+	dead     func(context.Context) ([]string, error)
+	patience time.Duration // for dead letters: who buries may have died, and the reconciler comes every 30 s
 
 	mu     sync.Mutex
 	sounds []*Sound
@@ -60,9 +77,9 @@ type Oracle struct {
 	wrong  []string // broken promises
 }
 
-func newOracle(row string, c *Client, l *Ledger, seed uint64) *Oracle {
+func newOracle(row string, c *Client, dead func(context.Context) ([]string, error), l *Ledger, seed uint64) *Oracle {
 	return &Oracle{
-		row: row, client: c, ledger: l, rand: rand.New(rand.NewPCG(seed, 1)),
+		row: row, client: c, dead: dead, patience: 75 * time.Second, ledger: l, rand: rand.New(rand.NewPCG(seed, 1)),
 		golden: map[string]string{}, tasks: map[string]*accepted{},
 	}
 }
@@ -92,29 +109,68 @@ func (o *Oracle) Learn(ctx context.Context, sounds ...Sound) error {
 
 // Submit gives the service a job and insists until it is accepted. Prompts are for the scripted engine.
 func (o *Oracle) Submit(ctx context.Context, s *Sound, prompt string, w want) (string, error) {
+	return o.submit(ctx, o.key(), s, prompt, w)
+}
+
+// key makes an idempotency key.
+func (o *Oracle) key() string {
 	o.mu.Lock()
+	defer o.mu.Unlock()
 	o.keys++
-	key := fmt.Sprintf("%s-%d", o.row, o.keys)
-	o.mu.Unlock()
-	return o.submit(ctx, key, s, prompt, w)
+	return fmt.Sprintf("%s-%d", o.row, o.keys)
 }
 
 func (o *Oracle) submit(ctx context.Context, key string, s *Sound, prompt string, w want) (string, error) {
-	var made struct {
-		ID string `json:"task_id"`
-	}
-	body := map[string]any{"file_id": s.id, "model": model, "language": "en", "prompt": prompt, "reuse": false}
-	err := o.client.into(ctx, &made, http.StatusCreated, "POST", "/api/v1/transcription/create", fixed(body), "Idempotency-Key", key)
+	var made created
+	err := o.client.into(ctx, &made, http.StatusCreated, "POST", createPath, fixed(creation(s, prompt)), "Idempotency-Key", key)
 	if err != nil {
 		return "", err
 	}
-	o.ledger.Write(o.row, "accepted", made.ID, key+" "+s.name+" "+prompt)
+	o.accept(made.ID, key, s, prompt, w)
+	return made.ID, nil
+}
+
+const createPath = "/api/v1/transcription/create"
+
+// created is the answer to a create.
+type created struct {
+	ID string `json:"task_id"`
+}
+
+func creation(s *Sound, prompt string) map[string]any {
+	return map[string]any{"file_id": s.id, "model": cmp.Or(s.model, model), "language": "en", "prompt": prompt, "reuse": false}
+}
+
+// accept remembers what was answered with 201.
+func (o *Oracle) accept(id, key string, s *Sound, prompt string, w want) {
+	o.ledger.Write(o.row, "accepted", id, key+" "+s.name+" "+prompt)
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.tasks[made.ID] == nil {
-		o.tasks[made.ID] = &accepted{id: made.ID, sound: s.name, want: w, at: time.Now()}
+	if o.tasks[id] == nil {
+		o.tasks[id] = &accepted{id: id, sound: s.name, want: w, at: time.Now()}
 	}
-	return made.ID, nil
+}
+
+// ask creates a task once, with no regard for what it is told, and returns the status of the answer and its Retry-After. It asks
+// again only where nothing was answered, for then nobody knows whether there is a job.
+func (o *Oracle) ask(ctx context.Context) (status int, after string, err error) {
+	key, s := o.key(), o.any()
+	for range 3 {
+		var a answer
+		if a, err = o.client.call(ctx, "POST", createPath, creation(s, ""), "Idempotency-Key", key); err != nil {
+			continue
+		}
+		if a.status != http.StatusCreated {
+			return a.status, a.after, nil
+		}
+		var made created
+		if err := json.Unmarshal(a.body, &made); err != nil {
+			return 0, "", err
+		}
+		o.accept(made.ID, key, s, "", done)
+		return a.status, "", nil
+	}
+	return 0, "", fmt.Errorf("%w: %w", errAway, err)
 }
 
 // any picks a recording.
@@ -127,12 +183,16 @@ func (o *Oracle) any() *Sound {
 // Load keeps about so many jobs open until stop is called. A create that is under way then is seen to its answer, for nobody
 // could say whether one that was left alone is a job; so the service must be there when stop is called.
 func (o *Oracle) Load(ctx context.Context, depth int) (stop func() error) {
+	return o.load(ctx, depth, o.any)
+}
+
+func (o *Oracle) load(ctx context.Context, depth int, pick func() *Sound) (stop func() error) {
 	stopped, ended := make(chan struct{}), make(chan error, 1)
 	go func() {
 		for {
 			_ = o.look(ctx) // the service may be down now
 			for range depth - o.open() {
-				if _, err := o.Submit(ctx, o.any(), "", done); err != nil {
+				if _, err := o.Submit(ctx, pick(), "", done); err != nil {
 					ended <- err
 					return
 				}
@@ -161,6 +221,33 @@ func (o *Oracle) open() int {
 		}
 	}
 	return n
+}
+
+// closed counts the tasks that have ended.
+func (o *Oracle) closed() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	n := 0
+	for _, t := range o.tasks {
+		if !t.ended.IsZero() {
+			n++
+		}
+	}
+	return n
+}
+
+// took lists, in order, how long the jobs took from their acceptance that were done within the last time.
+func (o *Oracle) took(last time.Duration) []time.Duration {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var all []time.Duration
+	for _, t := range o.tasks {
+		if t.last.Status == "done" && time.Since(t.ended) < last {
+			all = append(all, t.ended.Sub(t.at))
+		}
+	}
+	slices.Sort(all)
+	return all
 }
 
 // Fault notes that something was broken now.
@@ -269,7 +356,7 @@ func (o *Oracle) Settle(ctx context.Context, within time.Duration) error {
 type Verdict struct {
 	Jobs, Done, Failed, Cancelled int
 	Lost, Doubled, Differing      int
-	GivenUp                       int // of Failed, because three workers died with the job
+	GivenUp                       int // of Failed, because too many workers died with the job
 	Attempts                      int // beyond the first of each job
 	Recovery                      []time.Duration
 	Wrong                         []string
@@ -314,9 +401,37 @@ func (o *Oracle) Check(ctx context.Context) (Verdict, error) {
 			return v, err
 		}
 	}
+	if err := o.letters(ctx, tasks); err != nil {
+		return v, err
+	}
 	v.Recovery = o.recovery(tasks)
 	v.Wrong = o.broken()
 	return v, nil
+}
+
+// letters compares the failed tasks with the dead letters: one for each, and for nobody else (I4).
+func (o *Oracle) letters(ctx context.Context, tasks []*accepted) error {
+	var failed []string
+	for _, t := range tasks {
+		if t.last.Status == "failed" {
+			failed = append(failed, t.id)
+		}
+	}
+	slices.Sort(failed)
+	for end := time.Now().Add(o.patience); ; time.Sleep(time.Second) {
+		letters, err := o.dead(ctx)
+		if err != nil {
+			return err
+		}
+		slices.Sort(letters)
+		if slices.Equal(letters, failed) {
+			return nil
+		}
+		if time.Now().After(end) {
+			o.Wrong("I4", "the dead letters are %q, and failed have %q", letters, failed)
+			return nil
+		}
+	}
 }
 
 // judge looks at one task and its transcript.
@@ -344,10 +459,10 @@ func (o *Oracle) judge(ctx context.Context, t *accepted, v *Verdict) error {
 		v.GivenUp++
 		return nil
 	}
-	if t.last.Status != t.want.state || t.want.code != "" && code != t.want.code {
-		o.Wrong("I1", "task %s is %s %s, want %s %s: %+v", t.id, t.last.Status, code, t.want.state, t.want.code, t.last.Error)
+	if !t.want.met(t.last) {
+		o.Wrong("I1", "task %s is %s %s, want %+v: %+v", t.id, t.last.Status, code, t.want, t.last.Error)
 	}
-	if t.last.Status != "done" || t.want.state != "done" {
+	if t.last.Status != "done" || t.want.state != "done" && t.want.or != "done" {
 		return nil
 	}
 	got, err := o.transcript(ctx, t.id)

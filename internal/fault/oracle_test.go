@@ -1,6 +1,7 @@
 package fault
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -72,7 +73,7 @@ func (l *liar) state(id string) map[string]any {
 		if l.asked[id] > 1 {
 			t["ended_at"] = "2026-01-02T03:04:06Z"
 		}
-	case "fails":
+	case "fails", "does not bury", "buries twice":
 		t["status"], t["error"] = "failed", map[string]string{"class": "INTERNAL", "code": "INTERNAL", "message": "it went wrong"}
 	case "fails without a word":
 		t["status"] = "failed"
@@ -94,6 +95,18 @@ func (l *liar) history() (items []map[string]any) {
 		items = append(items, map[string]any{"task_id": "nobody's", "status": "done", "ended_at": "2026-01-02T03:04:05Z"})
 	}
 	return items
+}
+
+// letters are the dead ones.
+func (l *liar) letters(context.Context) ([]string, error) {
+	last := l.tasks[len(l.tasks)-1]
+	switch l.lie {
+	case "fails", "fails without a word", "buries the living":
+		return []string{last}, nil
+	case "buries twice":
+		return []string{last, last}, nil
+	}
+	return nil, nil
 }
 
 func (l *liar) transcript(id string) map[string]any {
@@ -129,17 +142,20 @@ func TestOracleSees(t *testing.T) {
 		"doubles a segment": {"I2", "I9"}, "goes back in time": {"I2", "I9"}, "runs over the end": {"I2", "I9"},
 		"changes its end":      {"I3"},
 		"fails without a word": {"I1", "I4"},
-		"makes up":             {"I8"},
+		"does not bury":        {"I1", "I4"}, "buries twice": {"I1", "I4"}, "buries the living": {"I4"},
+		"makes up": {"I8"},
 	} {
 		t.Run(lie, func(t *testing.T) {
 			t.Parallel()
-			server := httptest.NewServer(&liar{lie: lie, keys: map[string]string{}, asked: map[string]int{}})
+			l := &liar{lie: lie, keys: map[string]string{}, asked: map[string]int{}}
+			server := httptest.NewServer(l)
 			t.Cleanup(server.Close)
 			ledger, err := NewLedger(filepath.Join(t.TempDir(), "ledger"))
 			if err != nil {
 				t.Fatal(err)
 			}
-			o := newOracle("test", newClient(server.URL), ledger, 1)
+			o := newOracle("test", newClient(server.URL), l.letters, ledger, 1)
+			o.patience = 0
 			if err := o.Learn(t.Context(), Sound{name: "a"}); err != nil {
 				t.Fatal(err)
 			}

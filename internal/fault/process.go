@@ -51,6 +51,12 @@ func (l *logFile) contains(s string) bool {
 	return bytes.Contains(l.text.Bytes(), []byte(s))
 }
 
+func (l *logFile) count(s string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return bytes.Count(l.text.Bytes(), []byte(s))
+}
+
 func (l *logFile) tail() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -58,9 +64,32 @@ func (l *logFile) tail() string {
 	return string(b[max(0, len(b)-4096):])
 }
 
-// start runs a program until its end or that of ctx. Its log is added to folder/name.log.
-func start(ctx context.Context, folder, name, path string, env []string, args ...string) (*process, error) {
-	f, err := os.OpenFile(filepath.Join(folder, name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+// site is where a row's processes run. It is safe for concurrent use.
+type site struct {
+	Programs
+	folder string // for logs and data
+
+	mu  sync.Mutex
+	all []*process
+}
+
+// left returns the processes that have not ended within a time, and those below them.
+func (s *site) left(within time.Duration) []child {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var still []child
+	end := time.Now().Add(within)
+	for _, p := range s.all {
+		if !p.waitFor(time.Until(end)) {
+			still = append(append(still, child{pid: p.pid(), name: p.name}), children(p.pid())...)
+		}
+	}
+	return still
+}
+
+// start runs a program until its end or that of ctx. Its log is added to name.log in the site's folder.
+func (s *site) start(ctx context.Context, name, path string, env []string, args ...string) (*process, error) {
+	f, err := os.OpenFile(filepath.Join(s.folder, name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -71,6 +100,9 @@ func start(ctx context.Context, folder, name, path string, env []string, args ..
 		f.Close()
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
+	s.mu.Lock()
+	s.all = append(s.all, p)
+	s.mu.Unlock()
 	go func() {
 		p.err = p.cmd.Wait()
 		f.Close()

@@ -1,15 +1,21 @@
 package fault
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Tier says how much is done.
@@ -26,8 +32,10 @@ type Config struct {
 	Programs Programs
 	Tier     Tier
 	Seed     uint64
-	Rows     []string // of the fault table; none means all
+	Rows     []string // of the fault table; none means all of the tier
 	Folder   string   // for logs, data and the ledger
+	Root     string   // of the repository, for rows that are tests of a package
+	Lanes    int      // rows at a time; 0 is 1
 	Out      io.Writer
 }
 
@@ -41,16 +49,17 @@ type Row struct {
 	Took      time.Duration
 }
 
-// run is the state of a Run.
+// run is a row's share of a Run.
 type run struct {
 	Config
 	ledger *Ledger
+	site   *site
 }
 
 // injection is an entry of the programme.
 type injection struct {
 	id, name string
-	t0, t1   int // how often
+	t0, t1   int // how often; a tier with 0 leaves it out
 	mark     time.Duration
 	inject   func(*run, context.Context, *injection, int) (Row, error)
 }
@@ -60,13 +69,34 @@ func programme() []injection {
 		{"F1", "kill -9 of workers, at seven places and at random", 30, 500, 45 * time.Second, (*run).killWorkers},
 		{"F2", "KILL, ABRT, SEGV and STOP of the engine, mid-chunk", 40, 500, 60 * time.Second, (*run).killEngines},
 		{"F3", "kill -9 of the whole node, at ten places and at random", 20, 200, 45 * time.Second, (*run).killNodes},
+		{"F4", "power cut under the node's disk", 0, 100, 45 * time.Second, (*run).powerCuts},
 		{"F5", "SIGTERM at no, half and full load; a second one", 9, 50, 60 * time.Second, (*run).drain},
 		{"F6", "NATS killed, stopped, cut off and slow", 6, 100, 130 * time.Second, (*run).disturbNATS},
+		{"F7", "the node's disk full to the last byte, or low, and free again", 3, 60, 60 * time.Second, (*run).fullDisks},
+		{"F8", "the database held by another process; statements that fail", 10, 100, 60 * time.Second, (*run).lockedDatabases},
+		{"F9", "files that are odd, broken or hostile", 60, 60, 0, (*run).hostileInputs},
+		{"F10", "mutated media, as TestMutatedMedia of audio makes them", 0, 10_000, 0, testRow("./audio", "TestMutatedMedia")},
+		{"F11", "mutated models before the engine's own reader", 0, 400, 0, testRow("./cmd/steno", "TestMutatedModels")},
 		{"F12", "jobs that abort, end, hang and babble, among good ones", 10, 100, 0, (*run).poison},
 		{"F13", "ten creates at once with the same key", 100, 1000, 0, (*run).duplicates},
+		{"F14", "200 slow readers and a flood of creates", 20, 200, 0, (*run).overload},
+		{"F15", "the wall clock set: an hour and five minutes, on and back", 0, 40, 60 * time.Second, (*run).clocks},
 		{"F16", "decodes that find no memory", 8, 50, 0, (*run).noMemory},
 		{"F17", "jobs in a row, for what grows", 500, 10000, 0, (*run).leaks},
+		{"F18", "seconds of 32 clients and 6 models in room for 2", 0, 1800, 0, testRow("./models", "TestSchedulerInRealTime")},
+		{"F19", "fuzz targets, ten minutes each", 0, 8, 0, (*run).fuzz},
 	}
+}
+
+// longest are the rows that take the longest at T1, the longest one last.
+var longest = []string{"F17", "F18", "F10", "F19"}
+
+// times is how often the fault is injected.
+func (f *injection) times(t Tier) int {
+	if t == T1 {
+		return f.t1
+	}
+	return f.t0
 }
 
 // IDs lists the rows that there are.
@@ -78,7 +108,7 @@ func IDs() []string {
 	return ids
 }
 
-// Run runs the rows one after the other and writes the report. The error says that a promise was broken, or that the programme
+// Run runs the rows, several at a time, and writes the report. The error says that a promise was broken, or that the programme
 // itself could not go on.
 func Run(ctx context.Context, cfg Config) ([]Row, error) {
 	for _, id := range cfg.Rows {
@@ -90,69 +120,77 @@ func Run(ctx context.Context, cfg Config) ([]Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &run{Config: cfg, ledger: ledger}
 	ledger.Write("", "begin", "", fmt.Sprintf("tier %d seed %d", cfg.Tier, cfg.Seed))
 	fmt.Fprintf(cfg.Out, "tier T%d, seed %d, ledger %s\n", cfg.Tier, cfg.Seed, filepath.Join(cfg.Folder, "ledger.jsonl"))
-	var rows []Row
-	broken := 0
+	var todo []injection
 	for _, f := range programme() {
-		if len(cfg.Rows) > 0 && !slices.Contains(cfg.Rows, f.id) {
-			continue
-		}
-		n := f.t0
-		if cfg.Tier == T1 {
-			n = f.t1
-		}
-		began := time.Now()
-		row, err := r.row(ctx, &f, n)
-		if err != nil {
-			return rows, fmt.Errorf("%s: %w", f.id, err)
-		}
-		row.Took = time.Since(began)
-		if late := row.late(); late != "" {
-			row.Verdict.Wrong = append(row.Verdict.Wrong, late)
-		}
-		broken += len(row.Verdict.Wrong)
-		rows = append(rows, row)
-		fmt.Fprintln(cfg.Out, row)
-		for _, w := range row.Verdict.Wrong[:min(10, len(row.Verdict.Wrong))] {
-			fmt.Fprintln(cfg.Out, "   BROKEN", w)
+		if chosen := slices.Contains(cfg.Rows, f.id); chosen || len(cfg.Rows) == 0 && f.times(cfg.Tier) > 0 {
+			todo = append(todo, f)
 		}
 	}
-	if err := ledger.Close(); err != nil {
+	slices.SortStableFunc(todo, func(a, b injection) int { // the longest ones first, so that no lane waits for them at the end
+		return cmp.Compare(slices.Index(longest, b.id), slices.Index(longest, a.id))
+	})
+	rows := make([]Row, len(todo))
+	var lanes errgroup.Group
+	lanes.SetLimit(max(1, cfg.Lanes))
+	var mu sync.Mutex // one row is printed at a time
+	broken := 0
+	for i, f := range todo {
+		lanes.Go(func() error {
+			row := runRow(ctx, cfg, ledger, &f)
+			mu.Lock()
+			defer mu.Unlock()
+			rows[i] = row
+			broken += len(row.Verdict.Wrong)
+			fmt.Fprintln(cfg.Out, row)
+			for _, w := range row.Verdict.Wrong[:min(10, len(row.Verdict.Wrong))] {
+				fmt.Fprintln(cfg.Out, "   BROKEN", w)
+			}
+			return nil
+		})
+	}
+	err = errors.Join(lanes.Wait(), ledger.Close(), ctx.Err())
+	slices.SortFunc(rows, func(a, b Row) int { return cmp.Compare(number(a.ID), number(b.ID)) })
+	fmt.Fprint(cfg.Out, "\n", Table(rows))
+	if err != nil {
 		return rows, err
 	}
-	fmt.Fprint(cfg.Out, "\n", Table(rows))
 	if broken > 0 {
 		return rows, fmt.Errorf("%d broken promises, see above and the ledger; the same faults again: --seed %d", broken, cfg.Seed)
 	}
 	return rows, nil
 }
 
-// row runs one fault in a folder of its own; a row whose processes did not end with it is broken.
-func (r *run) row(ctx context.Context, f *injection, n int) (Row, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	before := len(children(os.Getpid()))
-	row, err := f.inject(r, ctx, f, n)
-	cancel()
-	if err != nil {
-		return row, err
-	}
-	for end := time.Now().Add(5 * time.Second); len(children(os.Getpid())) > before; time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
-			row.Verdict.Wrong = append(row.Verdict.Wrong, fmt.Sprintf("I5: still running: %v", children(os.Getpid())))
-			break
-		}
-	}
-	row.ID, row.Fault, row.Mark = f.id, f.name, f.mark
-	return row, nil
+// number is that of a row, by which they are listed.
+func number(id string) int {
+	n, _ := strconv.Atoi(strings.TrimPrefix(id, "F"))
+	return n
 }
 
-// folder makes a row's folder.
-func (r *run) folder(f *injection) (string, error) {
-	path := filepath.Join(r.Folder, f.id)
-	return path, os.MkdirAll(path, 0o700)
+// runRow runs one fault in a folder of its own; a row that could not go on, or whose processes did not end with it, is broken.
+func runRow(ctx context.Context, cfg Config, ledger *Ledger, f *injection) (row Row) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	r := &run{Config: cfg, ledger: ledger, site: &site{Programs: cfg.Programs, folder: filepath.Join(cfg.Folder, f.id)}}
+	began := time.Now()
+	err := os.MkdirAll(r.site.folder, 0o700)
+	if err == nil {
+		// A row that was chosen by name is run, also where its tier leaves it out.
+		row, err = f.inject(r, ctx, f, cmp.Or(f.times(cfg.Tier), f.t1))
+	}
+	if err != nil {
+		row.Verdict.Wrong = append(row.Verdict.Wrong, fmt.Sprintf("the row could not go on: %v", err))
+	}
+	cancel()
+	if still := r.site.left(5 * time.Second); len(still) > 0 {
+		row.Verdict.Wrong = append(row.Verdict.Wrong, fmt.Sprintf("I5: still running: %v", still))
+	}
+	row.ID, row.Fault, row.Mark, row.Took = f.id, f.name, f.mark, time.Since(began)
+	if late := row.late(); late != "" {
+		row.Verdict.Wrong = append(row.Verdict.Wrong, late)
+	}
+	return row
 }
 
 // source is a row's own sequence of choices: the same for the same seed, whatever rows run.
@@ -164,20 +202,21 @@ func (r *run) source(f *injection) *rand.Rand {
 	return rand.New(rand.NewPCG(r.Seed, h))
 }
 
-// node starts a node of its own for a row, with an oracle that has learned its recordings.
-func (r *run) node(ctx context.Context, f *injection, script string, seconds ...int) (*Node, *Oracle, error) {
-	folder, err := r.folder(f)
+// node starts a node of its own for a row, with an oracle that has learned its recordings. Each change is made before it starts.
+func (r *run) node(
+	ctx context.Context, f *injection, script string, seconds []int, changes ...func(*Node),
+) (*Node, *Oracle, error) {
+	n, err := newNode(r.site, script)
 	if err != nil {
 		return nil, nil, err
 	}
-	n, err := newNode(r.Programs, folder, filepath.Join(folder, "data"), script)
-	if err != nil {
-		return nil, nil, err
+	for _, change := range changes {
+		change(n)
 	}
 	if err := n.Start(ctx, ""); err != nil {
 		return nil, nil, err
 	}
-	o := newOracle(f.id, n.client, r.ledger, r.Seed)
+	o := newOracle(f.id, n.client, n.Dead, r.ledger, r.Seed)
 	return n, o, o.Learn(ctx, sounds(r.Seed, seconds)...)
 }
 

@@ -26,12 +26,17 @@ func main() {
 func run() error {
 	var cfg fault.Config
 	flag.StringVar(&cfg.Programs.Steno, "steno", "", "`program` under test, built with -tags failpoints")
+	flag.StringVar(&cfg.Programs.Clock, "clock", "", "the `program` that scripts/clock.sh makes, for F15")
 	flag.StringVar(&cfg.Programs.NATS, "nats", "", "a NATS server's `program`")
 	flag.StringVar(&cfg.Programs.Models, "models", "", "`folder` of model files")
 	flag.StringVar(&cfg.Folder, "out", "", "`folder` for the ledger, logs and data; it must be empty")
 	flag.Uint64Var(&cfg.Seed, "seed", rand.Uint64(), "seed of all choices, to inject the same faults again")
+	flag.StringVar(&cfg.Root, "root", ".", "the repository's `folder`, for rows that are tests of a package")
+	flag.IntVar(&cfg.Lanes, "lanes", 1, "rows at a time")
 	tier := flag.Int("tier", 0, "0: minutes, for each commit; 1: at most two hours, for each night")
 	rows := flag.String("rows", "", "rows of the fault table, with commas between; all of "+strings.Join(fault.IDs(), ","))
+	long := flag.Duration("soak", 0, "keep a cluster busy and disturbed for so `long`, instead of the rows")
+	speech := flag.String("speech", "", "a recording of real speech, for the soak")
 	flag.Parse()
 	if cfg.Programs.Steno == "" || cfg.Programs.NATS == "" || cfg.Programs.Models == "" || cfg.Folder == "" {
 		return errors.New("name -steno, -nats, -models and -out, or run `make fault`")
@@ -48,6 +53,9 @@ func run() error {
 	cfg.Tier, cfg.Out = fault.Tier(*tier), os.Stdout
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if *long > 0 {
+		return soak(ctx, cfg, *long, *speech)
+	}
 	_, err := fault.Run(ctx, cfg)
 	return err
 }
