@@ -21,7 +21,7 @@ CGO := source .build/engine/env
 
 PKG ?= ./...
 
-.PHONY: help run build portable portable-check test fuzz fault acceptance bench bench-quick bench-history bench-api lint audit sbom tools engine peer peers models samples clean clobber
+.PHONY: help run build portable portable-check test fuzz fault soak faults acceptance bench bench-quick bench-history bench-api lint audit sbom tools engine peer peers models samples clean clobber
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,11 +39,14 @@ portable: tools ## build bin/steno-portable, one binary for every x86-64 (five C
 portable-check: portable models samples ## check bin/steno-portable with each instruction set, and on emulated CPUs
 	@scripts/portable.sh
 
+# The fault programme comes last and alone: its rows are full of time limits, and so are the tests of others.
 test: build models samples ## run all tests with the real engine and the race detector (PKG=./audio/... for some)
-	@scripts/tools.sh espeak-ng postgresql redis-server
+	@scripts/tools.sh espeak-ng postgresql redis-server sqlite3
 	@scripts/clients.sh
 	CGO_ENABLED=0 go build ./...
-	$(CGO) && $(if $(CORPUS),STENO_CORPUS=$(CORPUS)) go test -race -timeout 30m $(PKG)
+	@$(CGO); packages=$$(go list $(PKG) | grep -v '/internal/fault$$' || true); \
+		[ -z "$$packages" ] || $(if $(CORPUS),STENO_CORPUS=$(CORPUS)) go test -race -timeout 30m $$packages
+	@$(CGO); ! go list $(PKG) | grep -q '/internal/fault$$' || go test -timeout 30m ./internal/fault
 
 # How long fuzz runs each target, and which: a pattern over "./folder target".
 FUZZTIME ?= 60s
@@ -57,12 +60,24 @@ TIER ?= 1
 SEED ?=
 ROWS ?=
 
-fault: build models ## inject faults into real processes and look from outside for what is lost (TIER=0 for minutes, ROWS=F1,F3)
+# How long the soak lasts.
+SOAK ?= 60m
+
+FAULT := .build/fault/stenofault -steno .build/fault/steno -nats .build/fault/nats-server -models .build/models \
+	-clock .build/fault/steno-clock -out .build/fault/run $(if $(SEED),-seed $(SEED))
+
+fault: faults ## inject faults into real processes and look from outside for what is lost (TIER=0 for minutes, ROWS=F1,F3; F4 as root)
+	@$(CGO); $(FAULT) -lanes 3 -tier $(TIER) $(if $(ROWS),-rows $(ROWS))
+
+soak: faults samples ## keep a cluster busy for SOAK (60m, up to 24h) with a fault each minute; draws .build/fault/run/soak.svg
+	@$(FAULT) -soak $(SOAK) -speech .build/samples/jfk.wav
+
+faults: build models
+	@scripts/tools.sh sqlite3 mkfs.ext4 unshare
 	@rm -rf .build/fault && mkdir -p .build/fault
 	@$(CGO); go build -tags failpoints -o .build/fault/steno ./cmd/steno && go build -o .build/fault/stenofault ./internal/fault/stenofault \
 		&& CGO_ENABLED=0 go build -o .build/fault/nats-server github.com/nats-io/nats-server/v2
-	@.build/fault/stenofault -steno .build/fault/steno -nats .build/fault/nats-server -models .build/models -out .build/fault/run \
-		-tier $(TIER) $(if $(SEED),-seed $(SEED)) $(if $(ROWS),-rows $(ROWS))
+	@[ "$(TIER)" = 0 ] || scripts/clock.sh .build/fault/steno-clock
 
 acceptance: build models samples peer ## measure what is promised: times, memory, preparation, speed (wants a quiet machine)
 	@scripts/tools.sh espeak-ng

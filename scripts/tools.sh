@@ -33,6 +33,8 @@ package_of() {
     pip) echo python3-pip ;;
     venv) echo python3-venv ;;
     qemu) echo qemu-user ;;
+    mkfs.ext4) echo e2fsprogs ;;
+    unshare) echo util-linux ;;
     certificates) echo ca-certificates ;;
     *) echo "$1" ;;
     esac
