@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -23,8 +24,9 @@ const (
 type Client struct {
 	base  string // http://host:port
 	http  *http.Client
-	token string
-	again []int // statuses after which insist tries again
+	token atomic.Value // a string
+	again []int        // statuses after which insist tries again
+	renew bool         // whether a token that is refused is replaced
 }
 
 func newClient(base string) *Client {
@@ -63,8 +65,8 @@ func (c *Client) call(ctx context.Context, method, path string, body any, header
 	if body != nil {
 		req.Header.Set("Content-Type", kind)
 	}
-	if c.token != "" {
-		req.Header.Set("Authorization", "Bearer "+c.token)
+	if token := c.bearer(); token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
 	}
 	for i := 0; i+1 < len(headers); i += 2 {
 		req.Header.Set(headers[i], headers[i+1])
@@ -92,7 +94,9 @@ func (c *Client) insist(ctx context.Context, method, path string, body func() an
 		if ctx.Err() != nil {
 			return answer{}, ctx.Err()
 		}
-		if err == nil && !slices.Contains(c.again, a.status) {
+		if err == nil && a.status == http.StatusUnauthorized && c.renew {
+			err = c.login(ctx)
+		} else if err == nil && !slices.Contains(c.again, a.status) {
 			return a, nil
 		}
 		if last = err; err == nil {
@@ -130,8 +134,14 @@ func (c *Client) login(ctx context.Context) error {
 	}
 	who := map[string]string{"username": user, "password": password}
 	err := c.into(ctx, &got, http.StatusOK, "POST", "/api/v1/auth/token", fixed(who))
-	c.token = got.Token
+	c.token.Store(got.Token)
 	return err
+}
+
+// bearer is the token, or empty where there is none yet.
+func (c *Client) bearer() string {
+	token, _ := c.token.Load().(string)
+	return token
 }
 
 // upload stores a recording and returns its id.

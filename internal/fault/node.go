@@ -87,7 +87,7 @@ func (n *Node) Start(ctx context.Context, failpoints string) (err error) {
 	if err := n.run.says("ready for jobs", startTime); err != nil {
 		return err
 	}
-	if n.client.token != "" {
+	if n.client.bearer() != "" {
 		return nil
 	}
 	return n.client.login(ctx)

@@ -27,6 +27,7 @@ func (r *run) clocks(ctx context.Context, f *injection, n int) (Row, error) {
 	if err != nil {
 		return Row{}, err
 	}
+	o.client.renew = true // a token's hour passes with the wall clock, and rightly so
 	stop := o.Load(ctx, 6)
 	choices, steps := r.source(f), map[string]int{}
 	for i := range n {

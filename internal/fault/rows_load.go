@@ -135,7 +135,7 @@ func (c *Client) slow(ctx context.Context, path string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, err = fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: steno\r\nAuthorization: Bearer %s\r\n\r\n", path, c.token)
+	_, err = fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: steno\r\nAuthorization: Bearer %s\r\n\r\n", path, c.bearer())
 	return conn, err
 }
 
