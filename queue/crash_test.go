@@ -363,12 +363,14 @@ func TestNodeKilledAtAnyMoment(t *testing.T) {
 			t.Fatal(err)
 		}
 		killed := make(chan struct{})
-		time.AfterFunc(time.Duration(100+37*round)*time.Millisecond, func() {
-			_ = c.kill()
-			close(killed)
-		})
 		for i := 0; ; i++ {
-			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+			if i == 3 { // jobs of this round have been accepted: now it may come at any moment
+				time.AfterFunc(time.Duration(37*round)*time.Millisecond, func() {
+					_ = c.kill()
+					close(killed)
+				})
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 			src, err := q.PutAudio(ctx, strings.NewReader(fmt.Sprintf("%d.%d", round, i)))
 			j := job.Job{ID: job.NewID(), Source: src}
 			if err == nil {
@@ -376,6 +378,9 @@ func TestNodeKilledAtAnyMoment(t *testing.T) {
 			}
 			cancel()
 			if err != nil {
+				if i < 3 {
+					t.Fatalf("job %d of a node that nobody has killed: %v", i, err)
+				}
 				break
 			}
 			accepted = append(accepted, j.ID)

@@ -178,7 +178,7 @@ func TestMessageWithoutARecord(t *testing.T) {
 
 func TestSweep(t *testing.T) {
 	t.Parallel() // it mostly waits
-	q := newQueue(t, eager, func(c *Config) { c.Limits.AudioAge, c.Limits.ResultAge = 300*time.Millisecond, 600*time.Millisecond })
+	q := newQueue(t, eager, func(c *Config) { c.Limits.AudioAge, c.Limits.ResultAge = 3*time.Second, 6*time.Second })
 	waiting, done := submit(t, q, 10), submit(t, q, 11)
 	if err := q.Cancel(t.Context(), waiting.ID); err != nil {
 		t.Fatal(err)
@@ -214,12 +214,12 @@ func TestSweep(t *testing.T) {
 	if a, r := count(q.audio), count(q.results); a != 4 || r != 1 {
 		t.Errorf("%d recordings and %d results at first; want all 4, and the 1 that has a job", a, r)
 	}
-	time.Sleep(400 * time.Millisecond)
+	time.Sleep(3500 * time.Millisecond)
 	sweep()
 	if a, r := count(q.audio), count(q.results); a != 1 || r != 1 {
 		t.Errorf("%d recordings and %d results later; want that of the waiting job, and 1", a, r)
 	}
-	time.Sleep(400 * time.Millisecond)
+	time.Sleep(3500 * time.Millisecond)
 	sweep()
 	if r := count(q.results); r != 0 {
 		t.Errorf("%d results at last", r)
