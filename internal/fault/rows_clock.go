@@ -48,7 +48,7 @@ func (r *run) clocks(ctx context.Context, f *injection, n int) (Row, error) {
 	}
 	v, err := r.verdict(ctx, o, node, ended)
 	if v.Attempts > 0 {
-		v.Wrong = append(v.Wrong, fmt.Sprintf("F15: %d further attempts at jobs, want 0: leases follow the time that passes", v.Attempts))
+		v.Wrong = append(v.Wrong, fmt.Sprintf("F15: %d further attempts, want 0: leases follow the time that passes", v.Attempts))
 	}
 	return Row{Injected: n, Verdict: v, Notes: []string{fmt.Sprint(steps)}}, err
 }

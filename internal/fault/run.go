@@ -116,6 +116,9 @@ func Run(ctx context.Context, cfg Config) ([]Row, error) {
 			return nil, fmt.Errorf("there is no row %q: choose of %v", id, IDs())
 		}
 	}
+	if err := os.MkdirAll(cfg.Folder, 0o700); err != nil {
+		return nil, err
+	}
 	ledger, err := NewLedger(filepath.Join(cfg.Folder, "ledger.jsonl"))
 	if err != nil {
 		return nil, err
