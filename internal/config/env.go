@@ -25,7 +25,8 @@ func parseEnv(env []string) map[string]string {
 }
 
 func isOurs(name string) bool {
-	if failpoint.On && slices.Contains([]string{failpoint.Variable, failpoint.Script, failpoint.StoreErrors, failpoint.Clock}, name) {
+	broken := []string{failpoint.Variable, failpoint.Script, failpoint.StoreErrors, failpoint.Clock}
+	if failpoint.On && slices.Contains(broken, name) {
 		return false
 	}
 	return strings.HasPrefix(name, envPrefix) && name != configVar && name != corpusVar

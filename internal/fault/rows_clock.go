@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// clocks sets the wall clock of a node that works (F15): an hour on and back, five minutes back and on. Time that passes goes on as
-// it did, and so must leases: nobody loses a job, and nothing waits for the clock to come back.
+// clocks sets the wall clock of a node that works (F15): an hour on and back, five minutes back and on. Time that passes goes on
+// as it did, and so must leases: nobody loses a job, and nothing waits for the clock to come back.
 func (r *run) clocks(ctx context.Context, f *injection, n int) (Row, error) {
 	if r.Programs.Clock == "" {
 		return Row{}, errors.New("name the program that scripts/clock.sh makes with -clock")
