@@ -39,14 +39,11 @@ portable: tools ## build bin/steno-portable, one binary for every x86-64 (five C
 portable-check: portable models samples ## check bin/steno-portable with each instruction set, and on emulated CPUs
 	@scripts/portable.sh
 
-# The fault programme comes last and alone: its rows are full of time limits, and so are the tests of others.
 test: build models samples ## run all tests with the real engine and the race detector (PKG=./audio/... for some)
 	@scripts/tools.sh espeak-ng postgresql redis-server sqlite3
 	@scripts/clients.sh
 	CGO_ENABLED=0 go build ./...
-	@$(CGO); packages=$$(go list $(PKG) | grep -v '/internal/fault$$' || true); \
-		[ -z "$$packages" ] || $(if $(CORPUS),STENO_CORPUS=$(CORPUS)) go test -race -timeout 30m $$packages
-	@$(CGO); ! go list $(PKG) | grep -q '/internal/fault$$' || go test -timeout 30m ./internal/fault
+	$(CGO) && $(if $(CORPUS),STENO_CORPUS=$(CORPUS)) go test -race -timeout 30m $(PKG)
 
 # How long fuzz runs each target, and which: a pattern over "./folder target".
 FUZZTIME ?= 60s
