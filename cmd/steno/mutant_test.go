@@ -257,7 +257,7 @@ func (c tally) String() string {
 // whisper.cpp in an engine's process: it may refuse them, work with them or die, and its parent sees one error and goes on. So it
 // does where they change while they are read. Files that do not have the checksum are refused by name.
 func TestMutatedModels(t *testing.T) {
-	size, seed := faultsize.Size(t, 16), faultsize.Seed(t)
+	size, seed := faultsize.Size(t, 8), faultsize.Seed(t)
 	m := newModelTrial(t)
 	ends, swapped := tally{}, tally{}
 	for i := range size {
