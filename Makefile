@@ -64,6 +64,7 @@ FAULT := .build/fault/stenofault -steno .build/fault/steno -nats .build/fault/na
 	-clock .build/fault/steno-clock -out .build/fault/run $(if $(SEED),-seed $(SEED))
 
 fault: faults ## inject faults into real processes and look from outside for what is lost (TIER=0 for minutes, ROWS=F1,F3; F4 as root)
+	@[ "$(TIER)" = 0 ] || scripts/clock.sh .build/fault/steno-clock
 	@$(CGO); $(FAULT) -lanes 3 -tier $(TIER) $(if $(ROWS),-rows $(ROWS))
 
 soak: faults samples ## keep a cluster busy for SOAK (60m, up to 24h) with a fault each minute; draws .build/fault/run/soak.svg
@@ -74,7 +75,6 @@ faults: build models
 	@rm -rf .build/fault && mkdir -p .build/fault
 	@$(CGO); go build -tags failpoints -o .build/fault/steno ./cmd/steno && go build -o .build/fault/stenofault ./internal/fault/stenofault \
 		&& CGO_ENABLED=0 go build -o .build/fault/nats-server github.com/nats-io/nats-server/v2
-	@[ "$(TIER)" = 0 ] || scripts/clock.sh .build/fault/steno-clock
 
 acceptance: build models samples peer ## measure what is promised: times, memory, preparation, speed (wants a quiet machine)
 	@scripts/tools.sh espeak-ng

@@ -38,12 +38,17 @@ func (w *worker) claim(ctx context.Context, msg jetstream.Msg) *Delivery {
 	now := time.Now().UTC()
 	l := lease{ID: nuid.Next(), Worker: w.cfg.Name, TTL: w.cfg.AckWait, Ack: msg.Reply()}
 	var got claimed
+	reserved := false // by this claim, and not by a stay of the same job that still runs here
+	reserve := func() bool {
+		reserved = reserved || w.reserve(j.ID)
+		return reserved
+	}
 	r, err := w.q.change(ctx, j.ID, func(r *record, renewed time.Time) error {
 		now = time.Now().UTC()
-		got = r.claim(l, w.cfg.MaxDeaths, func() bool { return w.reserve(j.ID) }, now, renewed)
+		got = r.claim(l, w.cfg.MaxDeaths, reserve, now, renewed)
 		return nil
 	})
-	if err != nil || got != claimRun {
+	if reserved && (err != nil || got != claimRun) {
 		w.release(j.ID)
 	}
 	if errors.Is(err, ErrNotFound) {

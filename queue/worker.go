@@ -154,10 +154,11 @@ type worker struct {
 func (w *worker) reserve(id job.ID) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.suspect == "" {
-		w.suspect = id
+	if w.suspect != "" {
+		return false
 	}
-	return w.suspect == id
+	w.suspect = id
+	return true
 }
 
 // release frees the suspect's place, if the job has it.

@@ -67,23 +67,24 @@ func inputs(ctx context.Context, folder string, c *canary) ([]input, error) {
 		}
 		all = append(all, input{"cut-" + name, data[:len(data)*6/10], want})
 	}
+	names := strings.NewReplacer("{file}", c.path, "{url}", c.url)
 	for i, text := range []string{
-		"#EXTM3U\n#EXT-X-TARGETDURATION:20\n#EXTINF:20,\n%[1]s\n#EXT-X-ENDLIST\n",
-		"#EXTM3U\n#EXT-X-TARGETDURATION:20\n#EXTINF:20,\n%[2]s\n#EXT-X-ENDLIST\n",
+		"#EXTM3U\n#EXT-X-TARGETDURATION:20\n#EXTINF:20,\n{file}\n#EXT-X-ENDLIST\n",
+		"#EXTM3U\n#EXT-X-TARGETDURATION:20\n#EXTINF:20,\nURL\n#EXT-X-ENDLIST\n",
 		"#EXTM3U\n#EXT-X-TARGETDURATION:20\n#EXTINF:20,\nself.mp3\n#EXT-X-ENDLIST\n",
-		"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\n%[2]s\n",
-		"#EXTM3U\n#EXT-X-TARGETDURATION:20\n#EXT-X-KEY:METHOD=AES-128,URI=\"%[1]s\"\n#EXTINF:20,\n%[2]s\n",
-		"ffconcat version 1.0\nfile '%[1]s'\n",
+		"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nURL\n",
+		"#EXTM3U\n#EXT-X-TARGETDURATION:20\n#EXT-X-KEY:METHOD=AES-128,URI=\"{file}\"\n#EXTINF:20,\nURL\n",
+		"ffconcat version 1.0\nfile '{file}'\n",
 		"ffconcat version 1.0\nfile '../canary.mp3'\n",
-		"ffconcat version 1.0\nfile 'subfile,,start,0,end,0,,:%[1]s'\n",
+		"ffconcat version 1.0\nfile 'subfile,,start,0,end,0,,:{file}'\n",
 		`<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"><Period><AdaptationSet><Representation>` +
-			`<BaseURL>%[1]s</BaseURL></Representation></AdaptationSet></Period></MPD>`,
-		"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio 5004 RTP/AVP 0\na=control:%[2]s\n",
-		`<asx version="3.0"><entry><ref href="%[2]s"/></entry></asx>`, `<smil><body><audio src="%[1]s"/></body></smil>`,
-		"[playlist]\nFile1=%[1]s\nNumberOfEntries=1\n", "concat:%[1]s|%[1]s", "%[2]s\n",
+			`<BaseURL>{file}</BaseURL></Representation></AdaptationSet></Period></MPD>`,
+		"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio 5004 RTP/AVP 0\na=control:{url}\n",
+		`<asx version="3.0"><entry><ref href="{url}"/></entry></asx>`, `<smil><body><audio src="{file}"/></body></smil>`,
+		"[playlist]\nFile1={file}\nNumberOfEntries=1\n", "concat:{file}|{file}", "{url}\n",
 	} {
 		name := fmt.Sprintf("list%d%s", i, []string{".mp3", ".mp4", ".wav", ".m3u8", ".ogg"}[i%5])
-		all = append(all, input{name, fmt.Appendf(nil, text+"%.0[1]s%.0[2]s", c.path, c.url), asRefused})
+		all = append(all, input{name, []byte(names.Replace(text)), asRefused})
 	}
 	silence := []string{"-f", "lavfi", "-i", "anullsrc=r=8000:cl=mono:d=720"}
 	for name, args := range map[string][]string{

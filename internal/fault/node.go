@@ -24,8 +24,8 @@ type Programs struct {
 	Models string // folder of model files
 }
 
-// stub is the model of a soak's jobs that play the script, beside those of model, which are real.
-const stub = "base"
+// scripted is the model that a soak's jobs ask for where the script is to play; those that ask for model get the library.
+const scripted = "base"
 
 // model that the jobs ask for. Its file is real, and verified at each load, also where a script plays its engine.
 const model = "tiny.en"

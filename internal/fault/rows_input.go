@@ -37,7 +37,7 @@ func (r *run) hostileInputs(ctx context.Context, f *injection, n int) (Row, erro
 	if err != nil {
 		return Row{}, err
 	}
-	came := map[string]int{}
+	pid, came := node.run.pid(), map[string]int{}
 	for _, in := range files {
 		o.Fault(in.name)
 		got, why, err := o.send(ctx, in)
@@ -52,11 +52,8 @@ func (r *run) hostileInputs(ctx context.Context, f *injection, n int) (Row, erro
 	if file, connections := c.touched(); file || connections > 0 {
 		o.Wrong("I10", "the canary was opened (%v), and called %d times", file, connections)
 	}
-	v, err := r.verdict(ctx, o, node, ended)
+	v, err := r.survived(ctx, o, node, pid)
 	v.Recovery = nil
-	if err == nil && !node.run.alive() {
-		v.Wrong = append(v.Wrong, "I5: the node did not live on")
-	}
 	return Row{Injected: len(files), Verdict: v, Notes: []string{
 		fmt.Sprintf("%v", came), "the canary was neither opened nor called",
 	}}, err

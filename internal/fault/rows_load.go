@@ -139,19 +139,12 @@ func (c *Client) slow(ctx context.Context, path string) (net.Conn, error) {
 	return conn, err
 }
 
-// trickle reads a byte a second until the other side has had enough.
+// trickle reads a byte a second until ctx ends or the other side has had enough.
 func trickle(ctx context.Context, conn net.Conn) {
 	defer conn.Close()
 	var b [1]byte
-	for tick := time.NewTicker(time.Second); ; {
-		select {
-		case <-ctx.Done():
-			tick.Stop()
-			return
-		case <-tick.C:
-		}
+	for wait(ctx, time.Second) {
 		if _, err := conn.Read(b[:]); err != nil {
-			tick.Stop()
 			return
 		}
 	}

@@ -88,8 +88,8 @@ func programme() []injection {
 	}
 }
 
-// longest are the rows that take the longest at T1, the longest one last.
-var longest = []string{"F17", "F18", "F10", "F19"}
+// slowest are the rows that take the longest at T1, the slowest one last.
+var slowest = []string{"F17", "F18", "F10", "F19"}
 
 // times is how often the fault is injected.
 func (f *injection) times(t Tier) int {
@@ -131,8 +131,8 @@ func Run(ctx context.Context, cfg Config) ([]Row, error) {
 			todo = append(todo, f)
 		}
 	}
-	slices.SortStableFunc(todo, func(a, b injection) int { // the longest ones first, so that no lane waits for them at the end
-		return cmp.Compare(slices.Index(longest, b.id), slices.Index(longest, a.id))
+	slices.SortStableFunc(todo, func(a, b injection) int { // those first, so that no lane waits for them at the end
+		return cmp.Compare(slices.Index(slowest, b.id), slices.Index(slowest, a.id))
 	})
 	rows := make([]Row, len(todo))
 	var lanes errgroup.Group
@@ -242,6 +242,19 @@ func (r *run) verdict(ctx context.Context, o *Oracle, n *Node, within time.Durat
 		}
 	}
 	return o.Check(ctx)
+}
+
+// survived is verdict for a node that must still be the process that it was.
+func (r *run) survived(ctx context.Context, o *Oracle, n *Node, pid int) (Verdict, error) {
+	v, err := r.verdict(ctx, o, n, ended)
+	if err != nil {
+		return v, err
+	}
+	if n.run.pid() != pid || !n.run.alive() {
+		o.Wrong("I5", "the node did not live on")
+	}
+	v.Wrong = o.broken()
+	return v, nil
 }
 
 func (r Row) late() string {

@@ -1,7 +1,6 @@
 package fault
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -10,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -183,7 +183,7 @@ func (s *soak) learn(ctx context.Context) (*canary, error) {
 	}
 	all := sounds(s.Seed, []int{2, 5, 20})
 	for i := range all {
-		all[i].model = stub
+		all[i].model = scripted
 	}
 	if err := s.o.Learn(ctx, append(all, Sound{name: "speech.wav", data: speech})...); err != nil {
 		return nil, err
@@ -202,7 +202,7 @@ func (s *soak) learn(ctx context.Context) (*canary, error) {
 		return nil, err
 	}
 	for _, in := range files { // bombs are within what these workers may take
-		if in.want == asRefused && len(in.data) < 1<<20 && !bytes.HasPrefix([]byte(in.name), []byte("bomb")) {
+		if in.want == asRefused && len(in.data) < 1<<20 && !strings.HasPrefix(in.name, "bomb") {
 			s.hostile = append(s.hostile, in)
 		}
 	}
@@ -226,9 +226,6 @@ func (s *soak) capacity(ctx context.Context) (float64, error) {
 // good is a recording for the script.
 func (s *soak) good() *Sound { return s.o.sounds[s.pick(3)] }
 
-// real is the one for the real engine.
-func (s *soak) real() *Sound { return s.o.sounds[3] }
-
 func (s *soak) pick(n int) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -242,41 +239,23 @@ func (s *soak) run(ctx context.Context, rate float64) (map[string]int, []Sample,
 	whole := context.WithoutCancel(ctx) // what has begun is seen to its end
 	var jobs, all sync.WaitGroup
 	all.Go(func() {
-		for tick := time.NewTicker(time.Duration(float64(time.Second) / rate)); ; {
-			select {
-			case <-tick.C:
-				jobs.Go(func() { s.fail(s.job(whole, false)) })
-			case <-ctx.Done():
-				tick.Stop()
-				return
-			}
-		}
+		every(ctx, time.Duration(float64(time.Second)/rate), func() {
+			jobs.Go(func() { s.fail(s.job(whole)) })
+		})
 	})
 	all.Go(func() {
-		for tick := time.NewTicker(10 * time.Second); ; {
-			select {
-			case <-tick.C:
-				jobs.Go(func() { s.fail(s.job(whole, true)) })
-			case <-ctx.Done():
-				tick.Stop()
-				return
-			}
-		}
+		every(ctx, 10*time.Second, func() {
+			jobs.Go(func() { s.fail(s.real(whole)) })
+		})
 	})
 	all.Go(func() {
-		for ctx.Err() == nil {
-			_ = s.o.look(ctx) // the gateway may be busy
-			wait(ctx, 200*time.Millisecond)
-		}
+		every(ctx, 200*time.Millisecond, func() { _ = s.o.look(ctx) }) // the gateway may be busy
 	})
 	faults := map[string]int{}
 	injected := make(chan error, 1)
 	all.Go(func() {
 		var err error
-		for n := 0; err == nil; n++ {
-			if !wait(ctx, s.Every) {
-				break
-			}
+		for err == nil && wait(ctx, s.Every) {
 			kind := soakFaults[s.pick(len(soakFaults))]
 			s.o.Fault(kind.name)
 			s.mu.Lock()
@@ -310,6 +289,20 @@ func (s *soak) run(ctx context.Context, rate float64) (map[string]int, []Sample,
 	return faults, samples, errors.Join(err, s.err)
 }
 
+// every calls f at each tick until ctx ends.
+func every(ctx context.Context, d time.Duration, f func()) {
+	tick := time.NewTicker(d)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			f()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // wait sleeps; false says that ctx ended.
 func wait(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
@@ -339,13 +332,15 @@ func (s *soak) count(kind string) {
 	s.kinds[kind]++
 }
 
+// real gives one job to the real engine.
+func (s *soak) real(ctx context.Context) error {
+	s.count("real engine")
+	_, err := s.o.Submit(ctx, s.o.sounds[3], "", done)
+	return err
+}
+
 // job gives one job of the mix.
-func (s *soak) job(ctx context.Context, real bool) error {
-	if real {
-		s.count("real engine")
-		_, err := s.o.Submit(ctx, s.real(), "", done)
-		return err
-	}
+func (s *soak) job(ctx context.Context) error {
 	switch n := s.pick(100); {
 	case n < 5:
 		in := s.hostile[s.pick(len(s.hostile))]
