@@ -88,10 +88,25 @@ func TestSQLiteBusy(t *testing.T) {
 	f := open(t, func(t *testing.T) string { return filepath.Join(t.TempDir(), "steno.db") })
 	ctx := t.Context()
 	hasty := f.reopen(Config{BusyTimeout: 50 * time.Millisecond})
+	many := f.reopen(Config{BusyTimeout: 300 * time.Millisecond})
 	other := f.reopen(Config{})
 	hold := must(other.write.BeginTx(ctx, nil))(t)
 	_, err := hasty.CreateUser(ctx, User{Username: "hasty", PasswordHash: someHash, Role: RoleUser})
 	wantCode(t, err, job.Transient, "DATABASE_BUSY")
+	// Those who wait in one process do not wait for each other's patience.
+	began, all := time.Now(), make(chan error)
+	for i := range 20 {
+		go func() {
+			_, err := many.CreateUser(ctx, User{Username: fmt.Sprint("many", i), PasswordHash: someHash, Role: RoleUser})
+			all <- err
+		}()
+	}
+	for range 20 {
+		wantCode(t, <-all, job.Transient, "DATABASE_BUSY")
+	}
+	if took := time.Since(began); took > 3*time.Second { // 6 s, one after the other
+		t.Errorf("they waited %s", took)
+	}
 	if users := must(hasty.Users(ctx))(t); len(users) != 1 {
 		t.Errorf("users %v", users)
 	}

@@ -76,6 +76,9 @@ const (
 )
 
 func kindOf(err error) kind {
+	if errors.Is(err, errQueue) {
+		return busy
+	}
 	var lite *sqlite3.Error
 	if errors.As(err, &lite) {
 		return kindOfSQLite(lite.Code())

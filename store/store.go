@@ -20,7 +20,8 @@ type Config struct {
 	// Connections bounds the connections: all of them to PostgreSQL, those that read SQLite, which has one more that writes.
 	// Default 8.
 	Connections int
-	// BusyTimeout is how long a write waits while another process writes to the same SQLite file. Default 5 s.
+	// BusyTimeout is how long a write waits while another process writes to the same SQLite file, and before that for other writes
+	// of this process. Default 5 s.
 	BusyTimeout time.Duration
 	// KeepSchema leaves the schema as it is; Open then refuses a database that is older than this program.
 	KeepSchema bool
@@ -116,7 +117,34 @@ func (s *Store) reader() session { return session{s.read, s.dialect} }
 // tx runs fn in a transaction that writes, and commits it where fn returns nil. On SQLite it holds the only write lock from
 // its first statement on; on PostgreSQL fn locks the rows that it decides by.
 func (s *Store) tx(ctx context.Context, fn func(session) error) error {
-	return inTx(ctx, s.write, nil, func(tx *sql.Tx) error { return fn(session{tx, s.dialect}) })
+	work := func(tx *sql.Tx) error { return fn(session{tx, s.dialect}) }
+	if s.write == s.read {
+		return inTx(ctx, s.write, nil, work)
+	}
+	conn, err := s.writer(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	return inTx(ctx, conn, nil, work)
+}
+
+// errQueue is the error of a write that others of this process have kept from SQLite's one writing connection.
+var errQueue = errors.New("other writes have waited for long")
+
+// writer takes SQLite's one writing connection. While another process holds the database each write waits on it for BusyTimeout,
+// one after the other, so that without a bound here the last would wait for all of them.
+func (s *Store) writer(ctx context.Context) (*sql.Conn, error) {
+	patient, cancel := context.WithTimeoutCause(ctx, s.cfg.BusyTimeout, errQueue)
+	defer cancel()
+	conn, err := s.write.Conn(patient)
+	if err != nil && ctx.Err() == nil && patient.Err() != nil {
+		err = context.Cause(patient)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("wait for the database: %w", err)
+	}
+	return conn, nil
 }
 
 // snapshot runs fn in a transaction in which all reads see the same moment.
@@ -125,7 +153,12 @@ func (s *Store) snapshot(ctx context.Context, fn func(session) error) error {
 	return inTx(ctx, s.read, opts, func(tx *sql.Tx) error { return fn(session{tx, s.dialect}) })
 }
 
-func inTx(ctx context.Context, db *sql.DB, opts *sql.TxOptions, fn func(*sql.Tx) error) error {
+// beginner is a pool or a connection of one.
+type beginner interface {
+	BeginTx(context.Context, *sql.TxOptions) (*sql.Tx, error)
+}
+
+func inTx(ctx context.Context, db beginner, opts *sql.TxOptions, fn func(*sql.Tx) error) error {
 	tx, err := db.BeginTx(ctx, opts)
 	if err != nil {
 		return fmt.Errorf("begin transaction: %w", err)

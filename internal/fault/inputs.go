@@ -70,10 +70,10 @@ func inputs(ctx context.Context, folder string, c *canary) ([]input, error) {
 	names := strings.NewReplacer("{file}", c.path, "{url}", c.url)
 	for i, text := range []string{
 		"#EXTM3U\n#EXT-X-TARGETDURATION:20\n#EXTINF:20,\n{file}\n#EXT-X-ENDLIST\n",
-		"#EXTM3U\n#EXT-X-TARGETDURATION:20\n#EXTINF:20,\nURL\n#EXT-X-ENDLIST\n",
+		"#EXTM3U\n#EXT-X-TARGETDURATION:20\n#EXTINF:20,\n{url}\n#EXT-X-ENDLIST\n",
 		"#EXTM3U\n#EXT-X-TARGETDURATION:20\n#EXTINF:20,\nself.mp3\n#EXT-X-ENDLIST\n",
-		"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nURL\n",
-		"#EXTM3U\n#EXT-X-TARGETDURATION:20\n#EXT-X-KEY:METHOD=AES-128,URI=\"{file}\"\n#EXTINF:20,\nURL\n",
+		"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\n{url}\n",
+		"#EXTM3U\n#EXT-X-TARGETDURATION:20\n#EXT-X-KEY:METHOD=AES-128,URI=\"{file}\"\n#EXTINF:20,\n{url}\n",
 		"ffconcat version 1.0\nfile '{file}'\n",
 		"ffconcat version 1.0\nfile '../canary.mp3'\n",
 		"ffconcat version 1.0\nfile 'subfile,,start,0,end,0,,:{file}'\n",

@@ -553,10 +553,9 @@ func (o *Oracle) Idle(ctx context.Context, n *Node) (map[string]float64, error) 
 	if left := n.Scratch(); len(left) > 0 {
 		o.Wrong("I5", "left in the scratch folder: %q", left)
 	}
-	for _, c := range children(n.run.pid()) {
-		if c.name != "steno-engine" {
-			o.Wrong("I5", "process %d %s still runs", c.pid, c.name)
-		}
+	helpers := slices.DeleteFunc(children(n.run.pid()), func(c child) bool { return c.name == "steno-engine" })
+	for _, c := range left(helpers, 5*time.Second) {
+		o.Wrong("I5", "process %d %s still runs", c.pid, c.name)
 	}
 	return m, nil
 }

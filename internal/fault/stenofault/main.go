@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -41,6 +42,11 @@ func run() error {
 	if cfg.Programs.Steno == "" || cfg.Programs.NATS == "" || cfg.Programs.Models == "" || cfg.Folder == "" {
 		return errors.New("name -steno, -nats, -models and -out, or run `make fault`")
 	}
+	// Absolute, for a node on a disk of its own is looked at through /proc.
+	var err error
+	if cfg.Folder, err = filepath.Abs(cfg.Folder); err != nil {
+		return err
+	}
 	if left, err := os.ReadDir(cfg.Folder); err == nil && len(left) > 0 {
 		return fmt.Errorf("folder %s is not empty: choose another", cfg.Folder)
 	}
@@ -56,6 +62,6 @@ func run() error {
 	if *long > 0 {
 		return soak(ctx, cfg, *long, *speech)
 	}
-	_, err := fault.Run(ctx, cfg)
+	_, err = fault.Run(ctx, cfg)
 	return err
 }
