@@ -53,6 +53,7 @@ type accepted struct {
 	at    time.Time
 	last  task      // as the oracle has seen it last
 	ended time.Time // when the oracle saw that it had ended
+	gone  bool      // its user has asked that it be cancelled or deleted, and was not told that it still runs
 }
 
 // Oracle gives work to a service, remembers what was accepted, and finds out what came of it. It is safe for concurrent use.
@@ -180,6 +181,29 @@ func (o *Oracle) any() *Sound {
 	return o.sounds[o.rand.IntN(len(o.sounds))]
 }
 
+// Cancel asks that a task be cancelled, or deleted where it has ended by then.
+func (o *Oracle) Cancel(ctx context.Context, id string) error {
+	deleted := func(yes bool) {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.tasks[id].gone = yes
+	}
+	deleted(true) // an answer may be lost on its way
+	a, err := o.client.insist(ctx, "DELETE", "/api/v1/transcription/"+id, none)
+	if err != nil {
+		return err
+	}
+	o.ledger.Write(o.row, "cancel", id, fmt.Sprint(a.status))
+	switch a.status {
+	case http.StatusAccepted:
+		deleted(false)
+	case http.StatusNoContent, http.StatusNotFound: // not found where an answer before was lost
+	default:
+		return fmt.Errorf("DELETE of task %s: %d %s", id, a.status, a.body)
+	}
+	return nil
+}
+
 // Load keeps about so many jobs open until stop is called. A create that is under way then is seen to its answer, for nobody
 // could say whether one that was left alone is a job; so the service must be there when stop is called.
 func (o *Oracle) Load(ctx context.Context, depth int) (stop func() error) {
@@ -236,13 +260,13 @@ func (o *Oracle) closed() int {
 	return n
 }
 
-// took lists, in order, how long the jobs took from their acceptance that were done within the last time.
-func (o *Oracle) took(last time.Duration) []time.Duration {
+// took lists, in order, how long the jobs took from their acceptance that were done between two times.
+func (o *Oracle) took(from, to time.Time) []time.Duration {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	var all []time.Duration
 	for _, t := range o.tasks {
-		if t.last.Status == "done" && time.Since(t.ended) < last {
+		if t.last.Status == "done" && !t.ended.Before(from) && t.ended.Before(to) {
 			all = append(all, t.ended.Sub(t.at))
 		}
 	}
@@ -293,6 +317,8 @@ func (o *Oracle) look(ctx context.Context) error {
 		}
 		var t task
 		switch {
+		case a.status == http.StatusNotFound && o.mayBeGone(id):
+			t = task{ID: id, Status: "deleted"}
 		case a.status == http.StatusNotFound:
 			o.Wrong("I1", "task %s, answered with 201, is not there", id)
 			t = task{ID: id, Status: "lost"}
@@ -308,13 +334,19 @@ func (o *Oracle) look(ctx context.Context) error {
 	return nil
 }
 
+func (o *Oracle) mayBeGone(id string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.tasks[id].gone
+}
+
 // note keeps the state of a task: one that has ended must stay as it is (I3).
 func (o *Oracle) note(id string, t task) {
 	o.mu.Lock()
 	a := o.tasks[id]
 	before := a.last
 	a.last = t
-	first := a.ended.IsZero() && (t.terminal() || t.Status == "lost")
+	first := a.ended.IsZero() && (t.terminal() || t.Status == "lost" || t.Status == "deleted")
 	if first {
 		a.ended = time.Now()
 	}
@@ -356,6 +388,7 @@ func (o *Oracle) Settle(ctx context.Context, within time.Duration) error {
 type Verdict struct {
 	Jobs, Done, Failed, Cancelled int
 	Lost, Doubled, Differing      int
+	Deleted                       int // by their user, after they had ended
 	GivenUp                       int // of Failed, because too many workers died with the job
 	Attempts                      int // beyond the first of each job
 	Recovery                      []time.Duration
@@ -389,6 +422,11 @@ func (o *Oracle) Check(ctx context.Context) (Verdict, error) {
 	v.Jobs = len(tasks)
 	for _, t := range tasks {
 		switch n := seen[t.id]; {
+		case n == 0 && t.gone:
+			v.Deleted++
+			continue
+		case t.gone:
+			o.Wrong("I3", "task %s was deleted and is in the history", t.id)
 		case n == 0:
 			v.Lost++
 			o.Wrong("I1", "task %s is not in the history", t.id)
@@ -411,9 +449,12 @@ func (o *Oracle) Check(ctx context.Context) (Verdict, error) {
 
 // letters compares the failed tasks with the dead letters: one for each, and for nobody else (I4).
 func (o *Oracle) letters(ctx context.Context, tasks []*accepted) error {
-	var failed []string
+	var failed, gone []string
 	for _, t := range tasks {
-		if t.last.Status == "failed" {
+		switch {
+		case t.gone: // its letter may have gone with it
+			gone = append(gone, t.id)
+		case t.last.Status == "failed":
 			failed = append(failed, t.id)
 		}
 	}
@@ -423,6 +464,7 @@ func (o *Oracle) letters(ctx context.Context, tasks []*accepted) error {
 		if err != nil {
 			return err
 		}
+		letters = slices.DeleteFunc(letters, func(id string) bool { return slices.Contains(gone, id) })
 		slices.Sort(letters)
 		if slices.Equal(letters, failed) {
 			return nil

@@ -33,6 +33,12 @@ func (l *liar) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	var body any
 	switch {
+	case r.Method == http.MethodDelete:
+		if l.lie != "keeps what was deleted" {
+			l.tasks = slices.DeleteFunc(l.tasks, func(t string) bool { return t == id })
+		}
+		w.WriteHeader(http.StatusNoContent)
+		return
 	case strings.HasSuffix(r.URL.Path, "/files"):
 		w.WriteHeader(http.StatusCreated)
 		body = map[string]string{"file_id": "file"}
@@ -143,7 +149,7 @@ func TestOracleSees(t *testing.T) {
 		"changes its end":      {"I3"},
 		"fails without a word": {"I1", "I4"},
 		"does not bury":        {"I1", "I4"}, "buries twice": {"I1", "I4"}, "buries the living": {"I4"},
-		"makes up": {"I8"},
+		"makes up": {"I8"}, "keeps what was deleted": {"I3"},
 	} {
 		t.Run(lie, func(t *testing.T) {
 			t.Parallel()
@@ -159,12 +165,16 @@ func TestOracleSees(t *testing.T) {
 			if err := o.Learn(t.Context(), Sound{name: "a"}); err != nil {
 				t.Fatal(err)
 			}
-			for range 3 {
-				if _, err := o.Submit(t.Context(), o.any(), "", done); err != nil {
+			var ids [3]string
+			for i := range ids {
+				if ids[i], err = o.Submit(t.Context(), o.any(), "", done); err != nil {
 					t.Fatal(err)
 				}
 			}
 			if err := o.Settle(t.Context(), 200*time.Millisecond); err != nil {
+				t.Fatal(err)
+			}
+			if err := o.Cancel(t.Context(), ids[0]); err != nil {
 				t.Fatal(err)
 			}
 			v, err := o.Check(t.Context())

@@ -31,13 +31,16 @@ func (r *run) noMemory(ctx context.Context, f *injection, n int) (Row, error) {
 	for _, id := range hungry { // they wait for memory, which never comes: their user gives up
 		o.mu.Lock()
 		t := o.tasks[id]
-		if t.last.terminal() { // or they were given up
+		given := t.last.terminal() // or they were given up
+		if given {
 			t.want = want{state: "failed"}
-		} else {
-			waiting++
 		}
 		o.mu.Unlock()
-		if _, err := o.client.insist(ctx, "DELETE", "/api/v1/transcription/"+id, none); err != nil {
+		if given {
+			continue
+		}
+		waiting++
+		if err := o.Cancel(ctx, id); err != nil {
 			return Row{}, err
 		}
 	}

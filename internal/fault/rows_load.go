@@ -99,7 +99,7 @@ func (r *run) overload(ctx context.Context, f *injection, n int) (Row, error) {
 		return Row{}, err
 	}
 	stop()
-	if _, err := o.client.insist(ctx, "DELETE", "/api/v1/transcription/"+long, none); err != nil {
+	if err := o.Cancel(ctx, long); err != nil {
 		return Row{}, err
 	}
 	if err := node.Restart(ctx, o, nil); err != nil { // without limits, for the oracle has much to ask

@@ -31,10 +31,27 @@ type SoakConfig struct {
 type Sample struct {
 	At              time.Duration // since the soak began
 	Gateway, Worker Held
-	Ended           int
-	Median, P95     time.Duration // of jobs that are done, from their acceptance; 0 where there were none
-	Open            int           // accepted and not ended
-	Faults          int           // so far
+	Waits
+	Open   int // accepted and not ended
+	Faults int // so far
+}
+
+// Waits is how long jobs took that are done, from their acceptance; 0 where there were none.
+type Waits struct {
+	Ended       int
+	Median, P95 time.Duration
+}
+
+func waits(took []time.Duration) Waits {
+	w := Waits{Ended: len(took)}
+	if w.Ended > 0 {
+		w.Median, w.P95 = took[w.Ended/2], took[min(w.Ended-1, w.Ended*95/100)]
+	}
+	return w
+}
+
+func (w Waits) String() string {
+	return fmt.Sprintf("%d jobs, p50 %.2f s, p95 %.2f s", w.Ended, w.Median.Seconds(), w.P95.Seconds())
 }
 
 // Slope is how a measure went over the last half of a soak.
@@ -92,9 +109,13 @@ type SoakReport struct {
 	Kinds          map[string]int
 	Faults         map[string]int
 	Samples        []Sample
+	Quarters       [4]Waits // of its time
 	Verdict        Verdict
 	Took           time.Duration
 }
+
+// sampled is the time between two samples.
+const sampled = 10 * time.Second
 
 // pace is what the script takes for a second of audio, on each state: as a small model on a slow core.
 const pace = "150ms"
@@ -157,6 +178,10 @@ func Soak(ctx context.Context, cfg SoakConfig) (report SoakReport, err error) {
 	began := time.Now()
 	report.Faults, report.Samples, err = s.run(ctx, report.Rate)
 	report.Took, report.Kinds = time.Since(began), s.kinds
+	for q := range report.Quarters {
+		from := began.Add(cfg.Length * time.Duration(q) / 4)
+		report.Quarters[q] = waits(s.o.took(from, from.Add(cfg.Length/4)))
+	}
 	if err != nil {
 		return report, err
 	}
@@ -267,7 +292,7 @@ func (s *soak) run(ctx context.Context, rate float64) (map[string]int, []Sample,
 	})
 	var samples []Sample
 	began := time.Now()
-	for wait(ctx, 10*time.Second) {
+	for wait(ctx, sampled) {
 		sample, err := s.sample(ctx, time.Since(began))
 		if err != nil {
 			fmt.Fprintf(s.Out, "no sample at %s: %v\n", time.Since(began).Round(time.Second), err)
@@ -353,8 +378,7 @@ func (s *soak) job(ctx context.Context) error {
 			return err
 		}
 		time.Sleep(time.Duration(s.pick(2000)) * time.Millisecond)
-		_, err = s.o.client.insist(ctx, "DELETE", "/api/v1/transcription/"+id, none)
-		return err
+		return s.o.Cancel(ctx, id)
 	case n < 14:
 		s.count("created twice")
 		key, sound := s.o.key(), s.good()
@@ -387,10 +411,7 @@ func (s *soak) sample(ctx context.Context, at time.Duration) (Sample, error) {
 		}
 		*held = Held{m["process_resident_memory_bytes"] / (1 << 20), m["go_goroutines"], m["process_open_fds"]}
 	}
-	took := s.o.took(10 * time.Second)
-	if sample.Ended = len(took); len(took) > 0 {
-		sample.Median, sample.P95 = took[len(took)/2], took[min(len(took)-1, len(took)*95/100)]
-	}
+	sample.Waits = waits(s.o.took(time.Now().Add(-sampled), time.Now()))
 	return sample, nil
 }
 
@@ -398,8 +419,8 @@ func (s Sample) String() string {
 	h := func(h Held) string {
 		return fmt.Sprintf("%.0f MiB %.0f goroutines %.0f fds", h.RSS, h.Goroutines, h.Descriptors)
 	}
-	return fmt.Sprintf("%6s  gateway %s  worker %s  open %d  p50 %.2f s  p95 %.2f s  faults %d",
-		s.At.Round(time.Second), h(s.Gateway), h(s.Worker), s.Open, s.Median.Seconds(), s.P95.Seconds(), s.Faults)
+	return fmt.Sprintf("%6s  gateway %s  worker %s  open %d  %s  faults %d",
+		s.At.Round(time.Second), h(s.Gateway), h(s.Worker), s.Open, s.Waits, s.Faults)
 }
 
 // soakFaults are what is broken, one at a time. The gateway and the first worker are not killed, for they are measured.

@@ -36,10 +36,14 @@ func soak(ctx context.Context, cfg fault.Config, long time.Duration, speech stri
 		}
 	}
 	v := r.Verdict
-	fmt.Fprintf(cfg.Out, "\n%d jobs in %s: %d done, %d failed, %d cancelled, %d lost, %d doubled, %d differing, %d given up\n",
-		v.Jobs, r.Took.Round(time.Second), v.Done, v.Failed, v.Cancelled, v.Lost, v.Doubled, v.Differing, v.GivenUp)
+	fmt.Fprintf(cfg.Out, "\n%d jobs in %s: %d done, %d failed (%d given up), %d cancelled, %d deleted\n",
+		v.Jobs, r.Took.Round(time.Second), v.Done, v.Failed, v.GivenUp, v.Cancelled, v.Deleted)
+	fmt.Fprintf(cfg.Out, "%d lost, %d doubled, %d differing\n", v.Lost, v.Doubled, v.Differing)
 	longest := last(v.Recovery).Round(100 * time.Millisecond)
 	fmt.Fprintf(cfg.Out, "jobs %v\nfaults %v\nrecovery, longest %s\n", r.Kinds, r.Faults, longest)
+	for i, q := range r.Quarters {
+		fmt.Fprintf(cfg.Out, "quarter %d: %s\n", i+1, q)
+	}
 	for _, s := range r.Slopes() {
 		fmt.Fprintln(cfg.Out, s)
 	}
