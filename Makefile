@@ -21,7 +21,7 @@ CGO := source .build/engine/env
 
 PKG ?= ./...
 
-.PHONY: help run build portable portable-check test fuzz fault soak faults acceptance bench bench-quick bench-history bench-api lint audit sbom tools engine peer peers models samples clean clobber
+.PHONY: help run build portable portable-check test programme fuzz fault soak faults acceptance bench bench-quick bench-history bench-api lint audit sbom tools engine peer peers models samples clean clobber
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,12 @@ test: build models samples ## run all tests with the real engine and the race de
 	@scripts/clients.sh
 	CGO_ENABLED=0 go build ./...
 	$(CGO) && $(if $(CORPUS),STENO_CORPUS=$(CORPUS)) go test -race -timeout 30m $(PKG)
+	@[ "$(PKG)" != ./... ] || $(MAKE) --no-print-directory programme
+
+# Tier T0 of the fault programme comes when all else has been tested, for it has the machine to itself then.
+programme: faults
+	@$(CGO) && STENO_FAULTS=$(CURDIR)/.build/fault $(if $(SEED),STENO_FAULT_SEED=$(SEED)) \
+		go test -race -tags programme -count=1 -timeout 20m -v -run TestProgramme ./internal/fault
 
 # How long fuzz runs each target, and which: a pattern over "./folder target".
 FUZZTIME ?= 60s
@@ -61,16 +67,16 @@ ROWS ?=
 SOAK ?= 60m
 
 FAULT := .build/fault/stenofault -steno .build/fault/steno -nats .build/fault/nats-server -models .build/models \
-	-clock .build/fault/steno-clock -out .build/fault/run $(if $(SEED),-seed $(SEED))
+	-clock .build/fault/steno-clock -speech .build/samples/jfk.wav -out .build/fault/run $(if $(SEED),-seed $(SEED))
 
 fault: faults ## inject faults into real processes and look from outside for what is lost (TIER=0 for minutes, ROWS=F1,F3; F4 as root)
 	@[ "$(TIER)" = 0 ] || scripts/clock.sh .build/fault/steno-clock
 	@$(CGO); $(FAULT) -lanes 3 -tier $(TIER) $(if $(ROWS),-rows $(ROWS))
 
-soak: faults samples ## keep a cluster busy for SOAK (60m, up to 24h) with a fault each minute; draws .build/fault/run/soak.svg
-	@$(FAULT) -soak $(SOAK) -speech .build/samples/jfk.wav
+soak: faults ## keep a cluster busy for SOAK (60m, up to 24h) with a fault each minute; draws .build/fault/run/soak.svg
+	@$(FAULT) -soak $(SOAK)
 
-faults: build models
+faults: build models samples
 	@scripts/tools.sh sqlite3 mkfs.ext4 unshare
 	@rm -rf .build/fault && mkdir -p .build/fault
 	@$(CGO); go build -tags failpoints -o .build/fault/steno ./cmd/steno && go build -o .build/fault/stenofault ./internal/fault/stenofault \

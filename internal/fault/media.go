@@ -25,6 +25,17 @@ func speech(seed uint64, seconds int) []byte {
 	return wav(pcm[:seconds*rate])
 }
 
+// head is the begin of a recording in WAV of 16 kHz mono.
+func head(recording []byte, seconds int) []byte {
+	_, data, _ := bytes.Cut(recording, []byte("data"))
+	data = data[min(4, len(data)):] // its length
+	pcm := make([]int16, min(seconds*rate, len(data)/2))
+	for i := range pcm {
+		pcm[i] = int16(binary.LittleEndian.Uint16(data[2*i:])) //nolint:gosec // that is what samples are
+	}
+	return wav(pcm)
+}
+
 // wav puts a header before samples of 16 kHz mono.
 func wav(pcm []int16) []byte {
 	var b bytes.Buffer

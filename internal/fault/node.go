@@ -131,9 +131,9 @@ func (n *Node) Lowest(ctx context.Context, within time.Duration) (map[string]flo
 	return lowest, nil
 }
 
-// Goroutines writes what the node's goroutines do to a file in its folder.
-func (n *Node) Goroutines(ctx context.Context, name string) error {
-	a, err := newClient("http://"+n.admin).call(ctx, "GET", "/debug/pprof/goroutine?debug=1", nil)
+// Profile writes a profile of the node to a file in its folder.
+func (n *Node) Profile(ctx context.Context, what, name string) error {
+	a, err := newClient("http://"+n.admin).call(ctx, "GET", "/debug/pprof/"+what, nil)
 	if err != nil {
 		return err
 	}

@@ -3,8 +3,12 @@ package fault
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
+	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"steno/internal/failpoint"
 )
@@ -17,8 +21,8 @@ func notes(hit map[string]int, v Verdict) []string {
 	return []string{fmt.Sprint(hit), fmt.Sprintf("%d further attempts, %d given up", v.Attempts, v.GivenUp)}
 }
 
-// killWorkers kills two of three workers again and again (F1). The third keeps jobs from meeting a dying worker each time, for a
-// job that five workers in a row died with is given up, and rightly so.
+// killWorkers kills two of three workers again and again, each at its own pace (F1). The third keeps jobs from meeting a dying
+// worker each time, for a job that five workers in a row died with is given up, and rightly so.
 func (r *run) killWorkers(ctx context.Context, f *injection, n int) (Row, error) {
 	c, err := newCluster(ctx, r.site, "1ms")
 	if err != nil {
@@ -36,36 +40,26 @@ func (r *run) killWorkers(ctx context.Context, f *injection, n int) (Row, error)
 	}
 	o.killed = true
 	stop := o.Load(ctx, 8)
-	choices, places, work := r.source(f), map[string]int{}, failpoint.Work()
-	for i := range n {
-		w, place := i%2, "at random"
-		if i%4 != 3 {
-			place = work[choices.IntN(len(work))]
-		}
-		c.workers[w].kill() // a quiet one between two faults; its jobs count for the fault that follows
-		points := ""
-		if place != "at random" {
-			points = fmt.Sprintf("%s=kill@%d", place, 1+choices.IntN(3))
-		}
-		if err := c.Work(ctx, w, points); err != nil {
-			return Row{}, err
-		}
-		if points == "" {
-			time.Sleep(time.Duration(200+choices.IntN(1000)) * time.Millisecond)
-		}
-		if points != "" && !c.workers[w].waitFor(20*time.Second) { // the others take all that there is
-			place = "at random"
-		}
-		below := children(c.workers[w].pid())
-		c.workers[w].kill()
-		if !c.workers[w].killed() {
-			o.Wrong("I5", "worker ended by itself: %v\n%s", c.workers[w].err, c.workers[w].log.tail())
-		}
-		o.Fault("worker killed: " + place)
-		places[place]++
-		if orphans := left(below, 5*time.Second); len(orphans) > 0 {
-			o.Wrong("I5", "left of a killed worker: %v", orphans)
-		}
+	places := map[string]int{}
+	var mu sync.Mutex
+	var both errgroup.Group
+	for w := range 2 {
+		both.Go(func() error {
+			choices := r.choices(f, uint64(w))
+			for i := range (n + 1 - w) / 2 {
+				place, err := c.killWorker(ctx, o, w, i, choices)
+				if err != nil {
+					return err
+				}
+				mu.Lock()
+				places[place]++
+				mu.Unlock()
+			}
+			return nil
+		})
+	}
+	if err := both.Wait(); err != nil {
+		return Row{}, err
 	}
 	if err := stop(); err != nil {
 		return Row{}, err
@@ -83,6 +77,34 @@ func (r *run) killWorkers(ctx context.Context, f *injection, n int) (Row, error)
 	}
 	v.Wrong = o.broken()
 	return Row{Injected: n, Verdict: v, Notes: notes(places, v)}, err
+}
+
+// killWorker starts a worker anew and kills it: three times of four at a place by name, else at random.
+func (c *Cluster) killWorker(ctx context.Context, o *Oracle, w, i int, choices *rand.Rand) (place string, err error) {
+	place, points, work := "at random", "", failpoint.Work()
+	if i%4 != 3 {
+		place = work[choices.IntN(len(work))]
+		points = fmt.Sprintf("%s=kill@%d", place, 1+choices.IntN(3))
+	}
+	c.workers[w].kill() // a quiet one between two faults; its jobs count for the fault that follows
+	if err := c.Work(ctx, w, points); err != nil {
+		return "", err
+	}
+	if points == "" {
+		time.Sleep(time.Duration(200+choices.IntN(1000)) * time.Millisecond)
+	} else if !c.workers[w].waitFor(20 * time.Second) { // the others take all that there is
+		place = "at random"
+	}
+	below := children(c.workers[w].pid())
+	c.workers[w].kill()
+	if !c.workers[w].killed() {
+		o.Wrong("I5", "worker ended by itself: %v\n%s", c.workers[w].err, c.workers[w].log.tail())
+	}
+	o.Fault("worker killed: " + place)
+	if orphans := left(below, 5*time.Second); len(orphans) > 0 {
+		o.Wrong("I5", "left of a killed worker: %v", orphans)
+	}
+	return place, nil
 }
 
 // killEngines sends signals to the engine while it decodes (F2). Its node lives on, and no job needs a second attempt.

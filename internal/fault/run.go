@@ -35,6 +35,7 @@ type Config struct {
 	Rows     []string // of the fault table; none means all of the tier
 	Folder   string   // for logs, data and the ledger
 	Root     string   // of the repository, for rows that are tests of a package
+	Speech   string   // a recording of real speech in WAV of 16 kHz mono, for rows that use the real engine
 	Lanes    int      // rows at a time; 0 is 1
 	Out      io.Writer
 }
@@ -197,8 +198,11 @@ func runRow(ctx context.Context, cfg Config, ledger *Ledger, f *injection) (row 
 }
 
 // source is a row's own sequence of choices: the same for the same seed, whatever rows run.
-func (r *run) source(f *injection) *rand.Rand {
-	var h uint64
+func (r *run) source(f *injection) *rand.Rand { return r.choices(f, 0) }
+
+// choices is source for one of several that choose side by side.
+func (r *run) choices(f *injection, of uint64) *rand.Rand {
+	h := of
 	for _, c := range f.id {
 		h = h*31 + uint64(c)
 	}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -81,19 +82,29 @@ func (r SoakReport) Slopes() []Slope {
 		{"worker, descriptors", func(s Sample) float64 { return s.Worker.Descriptors }},
 		{"p95 in s", func(s Sample) float64 { return s.P95.Seconds() }},
 	} {
-		var n, x, y, xx, xy float64
+		var line line
 		for _, s := range half {
-			a, b := s.At.Hours(), m.of(s)
-			n, x, y, xx, xy = n+1, x+a, y+b, xx+a*a, xy+a*b
+			line.add(s.At.Hours(), m.of(s))
 		}
-		slope := Slope{Name: m.name}
-		if d := n*xx - x*x; d > 0 {
-			slope.PerHour = (n*xy - x*y) / d
-			slope.Value = (y-slope.PerHour*x)/n + slope.PerHour*half[len(half)-1].At.Hours()
-		}
-		all = append(all, slope)
+		perHour, zero := line.fit()
+		all = append(all, Slope{m.name, zero + perHour*half[len(half)-1].At.Hours(), perHour})
 	}
 	return all
+}
+
+// line is fitted to points by least squares.
+type line struct{ n, x, y, xx, xy float64 }
+
+func (l *line) add(x, y float64) {
+	l.n, l.x, l.y, l.xx, l.xy = l.n+1, l.x+x, l.y+y, l.xx+x*x, l.xy+x*y
+}
+
+// fit returns the slope and the value at 0; of fewer than two places the slope is 0.
+func (l *line) fit() (slope, zero float64) {
+	if d := l.n*l.xx - l.x*l.x; d > 0 {
+		slope = (l.n*l.xy - l.x*l.y) / d
+	}
+	return slope, (l.y - slope*l.x) / l.n
 }
 
 // Held is what a process has.
@@ -234,18 +245,47 @@ func (s *soak) learn(ctx context.Context) (*canary, error) {
 	return guard, nil
 }
 
-// capacity is how many good jobs a second the cluster does while it always has enough of them.
+// capacity is how many jobs of the mix a second the cluster does while it always has enough of them, and those of the real engine
+// besides, which come at their own rate. Nothing is broken meanwhile.
 func (s *soak) capacity(ctx context.Context) (float64, error) {
-	const warm, measured = 10 * time.Second, 45 * time.Second
-	stop := s.o.load(ctx, 24, s.good)
-	time.Sleep(warm)
-	before := s.o.closed()
-	time.Sleep(measured)
-	n := s.o.closed() - before
-	if err := stop(); err != nil {
-		return 0, err
+	const warm, measured, depth = 20 * time.Second, 100 * time.Second, 24
+	begun, stop := context.WithTimeout(ctx, warm+measured)
+	defer stop()
+	var jobs, all sync.WaitGroup
+	s.beside(begun, ctx, &all, &jobs)
+	var given atomic.Int64
+	for range 4 { // one alone would wait with those that are cancelled a while after
+		all.Go(func() {
+			for begun.Err() == nil {
+				if s.o.open() >= depth {
+					time.Sleep(20 * time.Millisecond)
+					continue
+				}
+				s.fail(s.job(ctx))
+				given.Add(1)
+			}
+		})
 	}
-	return float64(n) / measured.Seconds(), s.o.Settle(ctx, ended)
+	time.Sleep(warm)
+	before := given.Load()
+	time.Sleep(measured)
+	n := given.Load() - before
+	all.Wait()
+	jobs.Wait()
+	clear(s.kinds)
+	return float64(n) / measured.Seconds(), errors.Join(s.err, s.o.Settle(ctx, ended))
+}
+
+// beside gives a job of the real engine every ten seconds, and follows all jobs. What it has begun is seen to its end in whole.
+func (s *soak) beside(ctx, whole context.Context, all, jobs *sync.WaitGroup) {
+	all.Go(func() {
+		every(ctx, 10*time.Second, func() {
+			jobs.Go(func() { s.fail(s.real(whole)) })
+		})
+	})
+	all.Go(func() {
+		every(ctx, 200*time.Millisecond, func() { _ = s.o.look(ctx) }) // the gateway may be busy
+	})
 }
 
 // good is a recording for the script.
@@ -268,14 +308,7 @@ func (s *soak) run(ctx context.Context, rate float64) (map[string]int, []Sample,
 			jobs.Go(func() { s.fail(s.job(whole)) })
 		})
 	})
-	all.Go(func() {
-		every(ctx, 10*time.Second, func() {
-			jobs.Go(func() { s.fail(s.real(whole)) })
-		})
-	})
-	all.Go(func() {
-		every(ctx, 200*time.Millisecond, func() { _ = s.o.look(ctx) }) // the gateway may be busy
-	})
+	s.beside(ctx, whole, &all, &jobs)
 	faults := map[string]int{}
 	injected := make(chan error, 1)
 	all.Go(func() {

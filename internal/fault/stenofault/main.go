@@ -37,7 +37,7 @@ func run() error {
 	tier := flag.Int("tier", 0, "0: minutes, for each commit; 1: at most two hours, for each night")
 	rows := flag.String("rows", "", "rows of the fault table, with commas between; all of "+strings.Join(fault.IDs(), ","))
 	long := flag.Duration("soak", 0, "keep a cluster busy and disturbed for so `long`, instead of the rows")
-	speech := flag.String("speech", "", "a recording of real speech, for the soak")
+	flag.StringVar(&cfg.Speech, "speech", "", "a recording of real speech in WAV of 16 kHz mono, for F17 and the soak")
 	flag.Parse()
 	if cfg.Programs.Steno == "" || cfg.Programs.NATS == "" || cfg.Programs.Models == "" || cfg.Folder == "" {
 		return errors.New("name -steno, -nats, -models and -out, or run `make fault`")
@@ -60,7 +60,7 @@ func run() error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if *long > 0 {
-		return soak(ctx, cfg, *long, *speech)
+		return soak(ctx, cfg, *long)
 	}
 	_, err = fault.Run(ctx, cfg)
 	return err

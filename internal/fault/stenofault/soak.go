@@ -15,9 +15,9 @@ import (
 )
 
 // soak runs one and writes soak.json and soak.svg beside its ledger.
-func soak(ctx context.Context, cfg fault.Config, long time.Duration, speech string) error {
+func soak(ctx context.Context, cfg fault.Config, long time.Duration) error {
 	r, err := fault.Soak(ctx, fault.SoakConfig{
-		Programs: cfg.Programs, Length: long, Speech: speech, Seed: cfg.Seed, Folder: cfg.Folder, Out: cfg.Out,
+		Programs: cfg.Programs, Length: long, Speech: cfg.Speech, Seed: cfg.Seed, Folder: cfg.Folder, Out: cfg.Out,
 	})
 	if err != nil {
 		return err
