@@ -26,7 +26,7 @@ const CPUID = "cpu"
 
 // Device is something that runs a model.
 type Device struct {
-	ID   string `json:"id"`   // "cpu", "cuda:0"
+	ID   string `json:"id"`   // "cpu"; "cuda:0", or "cuda:0.1" for a MIG instance
 	Name string `json:"name"` // as the vendor calls it
 	Kind string `json:"kind"` // CPU or CUDA
 	// Cores is the number of threads that can run at once on a CPU device within its quota; 0 on others.
@@ -35,6 +35,10 @@ type Device struct {
 	// can be dropped counting as free.
 	Total int64 `json:"total_bytes"`
 	Free  int64 `json:"free_bytes"`
+	// UUID names a GPU or an instance of one, as CUDA takes it; empty for the CPU.
+	UUID string `json:"uuid,omitempty"`
+	// Problem says why nothing can run on the device now; empty where it can.
+	Problem string `json:"problem,omitempty"`
 }
 
 // Used is the bytes of the device's memory that are taken, by whomever.
@@ -66,6 +70,16 @@ func (h Host) Cores() int {
 		n = min(n, max(1, int(quota+0.999)))
 	}
 	return n
+}
+
+// MayHaveCards tells whether NVIDIA's driver can be on the host: as a kernel module, in WSL, or on a Jetson.
+func (h Host) MayHaveCards() bool {
+	for _, p := range []string{"/proc/driver/nvidia", "/dev/nvidiactl", "/dev/dxg", "/etc/nv_tegra_release"} {
+		if _, err := os.Stat(h.path(p)); err == nil {
+			return true
+		}
+	}
+	return false
 }
 
 func (h Host) cpuName() string {

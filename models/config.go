@@ -194,6 +194,10 @@ func (c PoolConfig) Budget() (int64, error) {
 func (c PoolConfig) limits() (map[string]Limits, error) {
 	all := map[string]Limits{}
 	for _, d := range c.Inventory.Devices() {
+		if d.Problem != "" {
+			c.Log.Warn("a device is left out until the next start", "device", d.ID, "name", d.Name, "problem", d.Problem)
+			continue
+		}
 		l := Limits{Bytes: c.MaxBytes, Slots: c.Slots}
 		share, slots := int64(60), max(1, d.Cores)
 		if d.Kind != gpu.CPU {

@@ -57,6 +57,8 @@ type Limits struct {
 	ChunkAge time.Duration
 	// DeadAge is how long dead letters are kept. Default 30 days.
 	DeadAge time.Duration
+	// NodeAge is how long a worker is listed that tells nothing of itself any more; it is more than two heartbeats. Default 30 s.
+	NodeAge time.Duration
 }
 
 const day = 24 * time.Hour
@@ -79,6 +81,7 @@ func (c Config) WithDefaults() Config {
 	l.UnrecordedAge = or(l.UnrecordedAge, 90*day)
 	l.ChunkAge = or(l.ChunkAge, 7*day)
 	l.DeadAge = or(l.DeadAge, 30*day)
+	l.NodeAge = or(l.NodeAge, 30*time.Second)
 	return c
 }
 
@@ -97,7 +100,8 @@ func (c Config) validate() error {
 		return fmt.Errorf("queue config: Limits.Jobs is %d: at least 1 is needed", c.Limits.Jobs)
 	case c.Limits.RecordedAge < 0 || c.Limits.UnrecordedAge < 0:
 		return fmt.Errorf("queue config: an age is negative")
-	case c.Limits.AudioAge < 0 || c.Limits.ResultAge < 0 || c.Limits.ChunkAge < 0 || c.Limits.DeadAge < 0 || c.Grace < 0:
+	case c.Limits.AudioAge < 0 || c.Limits.ResultAge < 0 || c.Limits.ChunkAge < 0 || c.Limits.DeadAge < 0 || c.Limits.NodeAge < 0 ||
+		c.Grace < 0:
 		return fmt.Errorf("queue config: an age is negative")
 	}
 	return nil

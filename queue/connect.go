@@ -22,6 +22,7 @@ type Queue struct {
 	jobs, dead, advisories    jetstream.Stream
 	chunkStream, recordStream jetstream.Stream
 	records, chunks           jetstream.KeyValue
+	nodes                     jetstream.KeyValue // nil where the broker has none
 	audio, results            *objects
 
 	metrics *metrics

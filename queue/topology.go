@@ -20,11 +20,13 @@ const (
 	bucketChunks     = "steno_chunks"
 	bucketAudio      = "steno_audio"
 	bucketResults    = "steno_results"
+	bucketNodes      = "steno_nodes"
 
 	subjectJobs       = "steno.jobs"
 	subjectDead       = "steno.dlq"
 	subjectEvents     = "steno.events"
 	subjectCancel     = "steno.control.cancel"
+	subjectDrain      = "steno.control.drain"
 	subjectAdvisories = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES." + streamJobs + ".>"
 )
 
@@ -46,6 +48,7 @@ const (
 	shareJobs       = 2
 	shareDead       = 1
 	shareAdvisories = 1
+	shareNodes      = 1
 )
 
 // The priorities, in the order in which workers look.
@@ -143,6 +146,10 @@ func (q *Queue) keyValues() []jetstream.KeyValueConfig {
 		Bucket: bucketChunks, Description: "results of chunks, until their job is recorded",
 		History: 1, Storage: jetstream.FileStorage, Replicas: q.cfg.Replicas, Compression: true,
 		MaxBytes: q.share(shareChunks), MaxValueSize: maxValueSize, TTL: q.cfg.Limits.ChunkAge,
+	}, {
+		Bucket: bucketNodes, Description: "what each worker tells of itself",
+		History: 1, Storage: jetstream.FileStorage, Replicas: q.cfg.Replicas,
+		MaxBytes: q.share(shareNodes), MaxValueSize: maxJobSize, TTL: q.cfg.Limits.NodeAge,
 	}}
 }
 
@@ -177,6 +184,10 @@ func (q *Queue) bind(ctx context.Context) (err error) {
 	}
 	if q.recordStream, err = q.js.Stream(ctx, "KV_"+bucketJobs); err != nil {
 		return fmt.Errorf("open stream of bucket %s: %w", bucketJobs, err)
+	}
+	// A client of this version may meet workers that are older.
+	if q.nodes, err = q.js.KeyValue(ctx, bucketNodes); err != nil && (!q.cfg.Attach || !noStream(err)) {
+		return fmt.Errorf("open bucket %s: %w", bucketNodes, err)
 	}
 	if q.audio, err = openObjects(ctx, q.js, bucketAudio); err != nil {
 		return err

@@ -50,6 +50,8 @@ type WorkerConfig struct {
 	PollEvery time.Duration
 	// Ready, if set, is asked before each job is taken; an error, such as a full disk, leaves jobs to others for now.
 	Ready func(context.Context) error
+	// Describe, if set, is asked with each heartbeat for what Nodes shows of this worker besides; it goes through encoding/json.
+	Describe func() any
 	// NoMaintenance leaves Reconcile and Sweep to others. By default all workers share them, and one at a time does them.
 	NoMaintenance bool
 }
@@ -98,16 +100,19 @@ func (c WorkerConfig) validate() error {
 	return nil
 }
 
-// Work runs jobs with h until ctx ends, then drains: nothing new is taken, what runs may finish for three quarters of
-// DrainTimeout, and the rest is cancelled and handed back without having spent an attempt. It returns nil after a drain, and
-// an error when the worker could not begin or when handlers did not return in time (their jobs are handed back all the same).
+// Work runs jobs with h until ctx ends or Drain names this worker, then drains: nothing new is taken, what runs may finish for
+// three quarters of DrainTimeout, and the rest is cancelled and handed back without having spent an attempt. It returns nil after
+// a drain, and an error when the worker could not begin or when handlers did not return in time (their jobs are handed back all
+// the same).
 func (q *Queue) Work(ctx context.Context, cfg WorkerConfig, h Handler) error {
 	cfg = cfg.WithDefaults()
 	if err := cfg.validate(); err != nil {
 		return err
 	}
+	ctx, stop := context.WithCancel(ctx) // by Drain
+	defer stop()
 	w := &worker{
-		q: q, cfg: cfg, handler: h, stop: ctx,
+		q: q, cfg: cfg, handler: h, stop: ctx, drained: stop,
 		slots: make(chan struct{}, cfg.Slots), wake: make(chan struct{}, 1), running: map[job.ID]*Delivery{},
 	}
 	defer w.close()
@@ -116,6 +121,7 @@ func (q *Queue) Work(ctx context.Context, cfg WorkerConfig, h Handler) error {
 	} else if err != nil {
 		return unreachable("start the worker", err)
 	}
+	defer w.announce()()
 	q.metrics.slots.Add(float64(cfg.Slots))
 	defer q.metrics.slots.Sub(float64(cfg.Slots))
 	if !cfg.NoMaintenance {
@@ -138,6 +144,7 @@ type worker struct {
 	cfg     WorkerConfig
 	handler Handler
 	stop    context.Context // ends when the worker is to stop
+	drained func()          // stops it
 
 	sources []jetstream.Consumer // in the order in which they are asked
 	subs    []*nats.Subscription
@@ -148,6 +155,7 @@ type worker struct {
 	mu      sync.Mutex
 	running map[job.ID]*Delivery
 	suspect job.ID // the one suspect that runs, or is claimed
+	waits   bool   // takes no jobs, for it is not ready
 }
 
 // reserve gives the suspect's place to a job, if nobody has it.
@@ -196,6 +204,9 @@ func (w *worker) open(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := w.listen(subjectDrain+"."+nodeID(w.cfg.Name), w.hearDrain); err != nil {
+		return err
+	}
 	return w.listen(subjectCancel+".*", func(m *nats.Msg) { w.look(job.ID(m.Subject[len(subjectCancel)+1:])) })
 }
 
@@ -212,6 +223,13 @@ func (w *worker) close() {
 	for _, s := range w.subs {
 		_ = s.Unsubscribe() // an error means that the connection has ended
 	}
+}
+
+// hearDrain stops the worker because an operator said so.
+func (w *worker) hearDrain(m *nats.Msg) {
+	w.q.cfg.Log.Info("told to drain", "worker", w.cfg.Name)
+	w.drained()
+	_ = m.Respond(nil) // who asked sees the node end
 }
 
 // nudge makes an idle worker look at the queue.
@@ -279,6 +297,9 @@ func (w *worker) ready(ctx context.Context) bool {
 		return true
 	}
 	err := w.cfg.Ready(ctx)
+	w.mu.Lock()
+	w.waits = err != nil
+	w.mu.Unlock()
 	if err != nil && ctx.Err() == nil {
 		w.q.cfg.Log.Warn("worker takes no jobs for now", "error", err)
 	}

@@ -147,12 +147,13 @@ build_libraries() {
     fi
 }
 
-# The name of the key in the C flags makes go link again after a new build: its cache does not look into libraries.
+# The name of the key in the C flags makes go link again after a new build: its cache does not look into libraries. NVIDIA's management
+# library is bound when it is first called (-z lazy), for most machines have none; Go's binding names functions of it that are deprecated.
 write_env() {
     cat >"$engine/env" <<EOF
 export CGO_ENABLED=1
-export CGO_CFLAGS="-O2 -g '-I$engine/include' -DSTENO_ENGINE_KEY=$1 $defines"
-export CGO_LDFLAGS="'-L$engine/lib'${wrap:+ $wrap}"
+export CGO_CFLAGS="-O2 -g -Wno-deprecated-declarations '-I$engine/include' -DSTENO_ENGINE_KEY=$1 $defines"
+export CGO_LDFLAGS="'-L$engine/lib'${wrap:+ $wrap -Wl,-z,lazy}"
 EOF
 }
 
@@ -169,9 +170,9 @@ if [ "$(cat "$engine/key" 2>/dev/null)" != "$want" ]; then
     mkdir -p "$engine"
     { [ -d "$src" ] && [ "$(checksum_of "$src")" = "$content" ]; } || fetch
     build_libraries
-    write_env "$want"
     echo "$want" >"$engine/key"
 fi
+write_env "$want"
 if [ ! -e "$build/samples/jfk.wav" ] || [ ! -e "$build/models/ggml-silero-v6.2.0.bin" ]; then
     take_samples
 fi

@@ -90,8 +90,12 @@ func (a *app) examine(ctx context.Context) []finding {
 	}
 	add("engine", fmt.Sprintf("whisper.cpp is built in for %s; matrix kernels: %s, for few columns: %s",
 		built, matrices, few), err)
-	for _, d := range (gpu.Host{}).Devices() {
-		add("device", fmt.Sprintf("%s: %s, %s free of %s", d.ID, d.Name, size(d.Free), size(d.Total)), nil)
+	for _, d := range a.devicesHere() {
+		text, err := fmt.Sprintf("%s: %s, %s free of %s", d.ID, d.Name, size(d.Free), size(d.Total)), error(nil)
+		if d.Problem != "" {
+			err = fmt.Errorf("%s %s cannot be used: %s", d.ID, d.Name, d.Problem)
+		}
+		add("device", text, err)
 	}
 	text, err = a.disk()
 	add("disk", text, err)
@@ -102,6 +106,15 @@ func (a *app) examine(ctx context.Context) []finding {
 	text, err = a.gatewayHere(ctx)
 	add("gateway", text, err)
 	return all
+}
+
+// devicesHere asks the driver, too, where there can be one.
+func (a *app) devicesHere() []gpu.Device {
+	m := gpu.Machine{Monitor: a.monitor()}
+	if m.Monitor != nil {
+		defer func() { _ = m.Monitor.Close() }() // how the child ends is of no use to anybody
+	}
+	return m.Devices()
 }
 
 // ffmpegHere asks both programs for their versions.

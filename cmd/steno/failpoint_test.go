@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
-	"path/filepath"
 	"syscall"
 	"testing"
 	"time"
@@ -20,10 +19,7 @@ import (
 // TestUpKilledAtEachStep kills `steno up` by SIGKILL at each place between the answer to a create and the acknowledgement of its
 // message, and starts it again: each task that was answered with 201 ends in one state, done, with one transcript, its own.
 func TestUpKilledAtEachStep(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "steno")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-tags", "failpoints", "-o", path, ".").CombinedOutput(); err != nil {
-		t.Fatalf("build steno: %v: %s", err, out)
-	}
+	path := breakable.path(t)
 	for _, point := range failpoint.Handover() {
 		t.Run(point, func(t *testing.T) { killedAt(t, path, point) })
 	}

@@ -27,6 +27,7 @@ type machine struct {
 	pool   *models.Pool
 	store  *files.Store
 	tools  audio.Tools
+	stop   func() // ends the watch over the GPUs
 }
 
 // store opens the folder of model files.
@@ -34,18 +35,19 @@ func (a *app) store() *files.Store {
 	return files.NewStore(files.Config{Dir: a.cfg.Models, Mirrors: a.cfg.Mirrors})
 }
 
-// machine wires what transcribes. scratch is the folder for audio in work, the system's if it is empty. The caller must close it.
-func (a *app) machine(scratch string) (*machine, error) {
+// machine wires what transcribes. scratch is the folder for audio in work, the system's if it is empty; cards asks after GPUs and
+// may be nil. The caller must close it.
+func (a *app) machine(scratch string, cards *gpu.Monitor) (*machine, error) {
 	tools, err := a.tools()
 	if err != nil {
 		return nil, err
 	}
 	tools.Scratch = scratch
-	m := &machine{store: a.store(), tools: tools}
+	m := &machine{store: a.store(), tools: tools, stop: a.watchCards(cards)}
 	states, cores := a.states(), gpu.Host{}.Cores()
 	limits := models.PoolConfig{
 		MaxModels: a.cfg.PoolModels, MaxBytes: int64(a.cfg.PoolBytes), IdleTimeout: a.cfg.PoolIdle,
-		Slots: states, SlotsPerCore: max(1, states/cores), Log: a.log,
+		Slots: states, SlotsPerCore: max(1, states/cores), Log: a.log, Inventory: gpu.Machine{Monitor: cards},
 	}
 	load := &engine.Loader{
 		Files:  modelFiles{m.store},
@@ -93,7 +95,10 @@ func engineEnv(env []string) []string {
 	return append(slices.Clone(env), "GOMP_SPINCOUNT=300")
 }
 
-func (m *machine) close(ctx context.Context) error { return m.pool.Close(ctx) }
+func (m *machine) close(ctx context.Context) error {
+	m.stop()
+	return m.pool.Close(ctx)
+}
 
 // ready says whether a job could get its model: the pool answers, nothing in it is stuck, and neither the standard model nor all
 // that are here rest. One that died too often rests for a minute: where another is the default, most jobs do not need it.

@@ -30,8 +30,10 @@ type leakChecked struct{ m *testing.M }
 
 func (l leakChecked) Run() int {
 	code := l.m.Run()
-	if dir, err := binary.dir(); err == nil {
-		_ = os.RemoveAll(dir)
+	for _, p := range []*program{&binary, &breakable} {
+		if dir, err := p.dir(); err == nil {
+			_ = os.RemoveAll(dir)
+		}
 	}
 	if code != 0 {
 		return code
@@ -45,12 +47,14 @@ func (l leakChecked) Run() int {
 
 // program is the real binary, built when the first test needs it. Safe for concurrent use.
 type program struct {
+	tags string
 	once sync.Once
 	at   string
 	err  error
 }
 
-var binary program
+// The program as users have it, and the one that can be broken: with failpoints, a scripted engine, and GPUs that are not there.
+var binary, breakable = program{}, program{tags: "failpoints"}
 
 func (p *program) dir() (string, error) {
 	if p.at == "" {
@@ -69,7 +73,7 @@ func (p *program) path(t testing.TB) string {
 			return
 		}
 		p.at = filepath.Join(dir, "steno")
-		if out, err := exec.Command("go", "build", "-o", p.at, ".").CombinedOutput(); err != nil {
+		if out, err := exec.Command("go", "build", "-tags", p.tags, "-o", p.at, ".").CombinedOutput(); err != nil {
 			p.err = fmt.Errorf("build steno: %w: %s", err, out)
 		}
 	})

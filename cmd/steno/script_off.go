@@ -5,6 +5,7 @@ package main
 import (
 	"github.com/spf13/cobra"
 
+	"steno/gpu"
 	"steno/models"
 	"steno/models/engine"
 )
@@ -14,3 +15,9 @@ import (
 func scriptFlag(*cobra.Command, *engine.LoadFunc) {}
 
 func (a *app) script(*engine.Config, *models.PoolConfig) error { return nil }
+
+// Nor are there GPUs that the machine has not.
+
+func (a *app) cardsCommand() ([]string, bool) { return cardsChild, gpu.Host{}.MayHaveCards() }
+
+func openCards(string) (cards, error) { return openDriver() }

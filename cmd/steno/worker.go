@@ -86,7 +86,8 @@ func (a *app) work(ctx context.Context, qc queue.Config, withGateway bool) (err 
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
-	m, err := a.machine(scratch)
+	cards := a.monitor()
+	m, err := a.machine(scratch, cards)
 	if err != nil {
 		return err
 	}
@@ -133,6 +134,7 @@ func (a *app) work(ctx context.Context, qc queue.Config, withGateway bool) (err 
 	work := func(ctx context.Context) error {
 		return q.Work(ctx, queue.WorkerConfig{
 			Slots: a.cfg.Jobs, DrainTimeout: drainFor, Ready: func(context.Context) error { return enough() },
+			Describe: func() any { return describe(m.pool, cards) },
 		}, h.run)
 	}
 	if g != nil {

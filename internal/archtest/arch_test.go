@@ -16,7 +16,8 @@ import (
 var allowed = map[string][]string{
 	"job":        {},
 	"transcript": {},
-	"gpu":        {},
+	"gpu":        {"internal/proc"},
+	"gpu/driver": {"gpu"}, // the library that may hang: called in a child alone
 	"audio":      {"job", "transcript", "internal/proc"},
 	// The pool knows no file, no process and no C: it is tested with scripted engines.
 	"models":         {"job", "transcript", "gpu"},
@@ -37,6 +38,7 @@ var allowed = map[string][]string{
 	"bench": {"job", "transcript", "internal/proc", "internal/testmedia"},
 	// Tools for all.
 	"internal/disk":       {},
+	"internal/fakegpu":    {},
 	"internal/failpoint":  {},
 	"internal/proc":       {},
 	"internal/config":     {"job", "internal/failpoint"},
@@ -65,13 +67,15 @@ var only = map[string][]string{
 	"github.com/u2takey/ffmpeg-go":                 {"audio"},                              // it links a large SDK
 	"gonum.org/v1/plot":                            {"bench", "internal/fault/stenofault"}, // charts, and the fonts in them
 	"github.com/ggerganov/whisper.cpp/bindings/go": {"models/whisper"},                     // cgo stays in one place
-	"C": {"models/whisper"}, // the same
-	"github.com/nats-io/nats-server/v2/server": {"queue"}, // the embedded server doubles the binary
-	"github.com/nats-io/nats.go":               {"queue"}, // others talk to the queue, not to the broker
-	"modernc.org/sqlite":                       {"store"}, // others ask the record, not its database
-	"github.com/jackc/pgx/v5/stdlib":           {"store"}, // the same
-	"github.com/danielgtaylor/huma/v2":         {"api"},   // HTTP stays in one place
-	"github.com/redis/go-redis/v9":             {"api"},   // the same
+	"C":                                  {"models/whisper"},                 // the same
+	"github.com/NVIDIA/go-nvml/pkg/nvml": {"gpu/driver", "internal/fakegpu"}, // a call may end the process
+	"github.com/NVIDIA/go-nvml/pkg/nvml/mock/server": {"internal/fakegpu"}, // for tests
+	"github.com/nats-io/nats-server/v2/server":       {"queue"},            // the embedded server doubles the binary
+	"github.com/nats-io/nats.go":                     {"queue"},            // others talk to the queue, not to the broker
+	"modernc.org/sqlite":                             {"store"},            // others ask the record, not its database
+	"github.com/jackc/pgx/v5/stdlib":                 {"store"},            // the same
+	"github.com/danielgtaylor/huma/v2":               {"api"},              // HTTP stays in one place
+	"github.com/redis/go-redis/v9":                   {"api"},              // the same
 }
 
 type pkg struct {

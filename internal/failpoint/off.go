@@ -9,6 +9,7 @@ const On = false
 const (
 	Variable    = ""
 	Script      = ""
+	Cards       = ""
 	Clock       = ""
 	StoreErrors = ""
 )

@@ -27,6 +27,9 @@ const Clock = "STENO_CLOCK"
 // Script is the environment variable that puts a scripted engine in the place of the library: see internal/fault/script.
 const Script = "STENO_SCRIPT"
 
+// Cards is the environment variable that gives the machine GPUs that it has not, "8" or "8:FILE": see internal/fakegpu.
+const Cards = "STENO_CARDS"
+
 var (
 	mu   sync.Mutex
 	left = parse(os.Getenv(Variable)) // how many more visits each place allows; the last one kills

@@ -1,0 +1,57 @@
+//go:build failpoints
+
+package main
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/NVIDIA/go-nvml/pkg/nvml/mock/server"
+
+	"steno/gpu"
+	"steno/gpu/driver"
+	"steno/internal/failpoint"
+	"steno/internal/fakegpu"
+)
+
+// cardsCommand heeds STENO_CARDS, "8:/some/file": so many GPUs of internal/fakegpu, which obey the file.
+func (a *app) cardsCommand() ([]string, bool) {
+	for _, kv := range a.env {
+		if fake, ok := strings.CutPrefix(kv, failpoint.Cards+"="); ok {
+			return append(cardsChild[:len(cardsChild):len(cardsChild)], "--fake", fake), true
+		}
+	}
+	return cardsChild, gpu.Host{}.MayHaveCards()
+}
+
+// fakeCards are GPUs that the machine has not.
+type fakeCards struct {
+	*driver.Driver
+	server *server.Server
+	file   string
+}
+
+func openCards(fake string) (cards, error) {
+	if fake == "" {
+		return openDriver()
+	}
+	count, file, _ := strings.Cut(fake, ":")
+	n, err := strconv.Atoi(count)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", failpoint.Cards, err)
+	}
+	s, err := fakegpu.New(n)
+	if err != nil {
+		return nil, err
+	}
+	d, err := driver.OpenWith(s)
+	return fakeCards{d, s, file}, err
+}
+
+func (f fakeCards) Cards() ([]gpu.Card, error) {
+	if err := fakegpu.Obey(f.server, f.file); err != nil {
+		return nil, err
+	}
+	return f.Driver.Cards()
+}
