@@ -1,13 +1,18 @@
 package models
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
 	"time"
 
+	"steno/gpu"
 	"steno/job"
 )
+
+// seating is a model on a device.
+type seating struct{ model, device string }
 
 // deaths counts how often a model's engine died.
 type deaths struct {
@@ -15,29 +20,47 @@ type deaths struct {
 	until time.Time   // of the quarantine
 }
 
-// recordDeath counts a death, and puts the model into quarantine at the last one allowed. mu is held.
-func (p *Pool) recordDeath(model string, cause error) {
+// recordDeath counts a death, and puts the model into quarantine on the device at the last one allowed. mu is held.
+func (p *Pool) recordDeath(model, device string, cause error) {
 	p.metrics.deaths.WithLabelValues(model).Inc()
-	d := p.breaker[model]
+	at := seating{model, device}
+	d := p.breaker[at]
 	if d == nil {
 		d = &deaths{}
-		p.breaker[model] = d
+		p.breaker[at] = d
 	}
 	now := time.Now()
 	d.at = slices.DeleteFunc(d.at, func(t time.Time) bool { return now.Sub(t) > p.cfg.BreakerWindow })
 	d.at = append(d.at, now)
-	p.cfg.Log.Error("engine died", "model", model, "deaths", len(d.at), "error", cause)
-	if len(d.at) >= p.cfg.BreakerDeaths {
-		d.at, d.until = nil, now.Add(p.cfg.Quarantine)
-		resting := p.Quarantined()
-		resting[model] = d.until
-		p.resting.Store(&resting)
-		p.cfg.Log.Error("model is quarantined", "model", model, "until", d.until)
+	p.cfg.Log.Error("engine died", "model", model, "device", device, "deaths", len(d.at), "error", cause)
+	if len(d.at) < p.cfg.BreakerDeaths {
+		return
 	}
+	d.at, d.until = nil, now.Add(p.cfg.Quarantine)
+	p.cfg.Log.Error("model is quarantined", "model", model, "device", device, "until", d.until)
+	if p.elsewhereToo(model) {
+		return
+	}
+	all := p.Quarantined()
+	all[model] = d.until
+	p.resting.Store(&all)
 }
 
-// Quarantined tells until when models are not loaded because their engines died too often. It waits for nothing, not even for a
-// pool that is stuck.
+// elsewhereToo tells whether a model may run on a device where it does not rest. mu is held.
+func (p *Pool) elsewhereToo(model string) bool {
+	if cmp.Or(p.cfg.ModelDevice[model], p.cfg.Device) != Auto {
+		return false
+	}
+	for id := range p.limits {
+		if (id != gpu.CPUID || len(p.limits) == 1) && p.quarantined(model, id) == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// Quarantined tells until when models are not loaded because their engines died too often, on each device that they may be on. It
+// waits for nothing, not even for a pool that is stuck.
 func (p *Pool) Quarantined() map[string]time.Time {
 	resting := map[string]time.Time{}
 	if all := p.resting.Load(); all != nil {
@@ -50,9 +73,9 @@ func (p *Pool) Quarantined() map[string]time.Time {
 	return resting
 }
 
-// quarantined is the error of a request for a model in quarantine. mu is held.
-func (p *Pool) quarantined(model string) error {
-	d := p.breaker[model]
+// quarantined is the error of a request for a model in quarantine on a device. mu is held.
+func (p *Pool) quarantined(model, device string) error {
+	d := p.breaker[seating{model, device}]
 	if d == nil || !time.Now().Before(d.until) {
 		return nil
 	}

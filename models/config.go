@@ -14,7 +14,7 @@ import (
 type Spec struct {
 	// Model is the registry's name, not an alias.
 	Model string `json:"model"`
-	// Device is a gpu.Device's ID. Empty means PoolConfig.ModelDevice, then PoolConfig.Device.
+	// Device is a gpu.Device's ID, or Auto. Empty means PoolConfig.ModelDevice, then PoolConfig.Device.
 	Device string `json:"device"`
 	// Words tells that word timestamps will be asked for.
 	Words bool `json:"words,omitempty"`
@@ -77,9 +77,9 @@ type PoolConfig struct {
 	// Limits bounds the devices other than the CPU, by ID. Default 80 % of the memory that is free at start, and DeviceSlots.
 	Limits map[string]Limits
 
-	// Device is where a model runs for which nobody chose one. Default "cpu".
+	// Device is where a model runs for which nobody chose one: a device's ID, or Auto. Default "cpu".
 	Device string
-	// ModelDevice chooses the device by model. Default empty.
+	// ModelDevice chooses the device by model, or Auto. Default empty.
 	ModelDevice map[string]string
 	// FallbackCPU loads a model on the CPU when its device has no memory left even after eviction. It stays there until it is
 	// evicted. Default off.
@@ -101,12 +101,14 @@ type PoolConfig struct {
 	StallTimeout time.Duration
 	// AnswerTimeout is how long the pool may take to answer Health. Default 1 second, where its own answer takes microseconds.
 	AnswerTimeout time.Duration
+	// ReturnTimeout is how long a load waits for the memory of a GPU that those who ended still seem to have. Default 10 seconds.
+	ReturnTimeout time.Duration
 	// CloseTimeout is after how long Health reports a close that does not end, and how long Close waits for those that it has to
 	// force. Default 10 seconds.
 	CloseTimeout time.Duration
 
-	// A model whose engine dies BreakerDeaths times within BreakerWindow is not loaded for Quarantine. Default 5 times, 1 minute,
-	// 1 minute.
+	// A model whose engine dies BreakerDeaths times within BreakerWindow on a device is not loaded there for Quarantine. Default
+	// 5 times, 1 minute, 1 minute.
 	BreakerDeaths int
 	BreakerWindow time.Duration
 	Quarantine    time.Duration
@@ -130,6 +132,7 @@ func (c PoolConfig) WithDefaults() PoolConfig {
 	set(&c.LoadTimeout, min(5*time.Minute, c.AcquireTimeout))
 	set(&c.StallTimeout, min(5*time.Minute, c.AcquireTimeout/2))
 	set(&c.AnswerTimeout, time.Second)
+	set(&c.ReturnTimeout, 10*time.Second)
 	set(&c.CloseTimeout, 10*time.Second)
 	set(&c.BreakerDeaths, 5)
 	set(&c.BreakerWindow, time.Minute)
@@ -164,8 +167,9 @@ func (c PoolConfig) Validate() error {
 	case c.AcquireTimeout < 0 || c.LoadTimeout < 0 || c.CloseTimeout < 0:
 		return fmt.Errorf("model pool: AcquireTimeout %s, LoadTimeout %s and CloseTimeout %s must not be negative",
 			c.AcquireTimeout, c.LoadTimeout, c.CloseTimeout)
-	case c.StallTimeout < 0 || c.AnswerTimeout < 0:
-		return fmt.Errorf("model pool: StallTimeout %s and AnswerTimeout %s must not be negative", c.StallTimeout, c.AnswerTimeout)
+	case c.StallTimeout < 0 || c.AnswerTimeout < 0 || c.ReturnTimeout < 0:
+		return fmt.Errorf("model pool: StallTimeout %s, AnswerTimeout %s and ReturnTimeout %s must not be negative",
+			c.StallTimeout, c.AnswerTimeout, c.ReturnTimeout)
 	case c.LoadTimeout > c.AcquireTimeout:
 		return fmt.Errorf("model pool: LoadTimeout %s is longer than AcquireTimeout %s, so nobody would wait for such a load",
 			c.LoadTimeout, c.AcquireTimeout)
@@ -215,11 +219,11 @@ func (c PoolConfig) limits() (map[string]Limits, error) {
 			return nil, fmt.Errorf("model pool: limits are given for device %s, which is not on this machine", id)
 		}
 	}
-	if _, ok := all[c.Device]; !ok {
+	if _, ok := all[c.Device]; !ok && c.Device != Auto {
 		return nil, fmt.Errorf("model pool: device %s is not on this machine", c.Device)
 	}
 	for model, id := range c.ModelDevice {
-		if _, ok := all[id]; !ok {
+		if _, ok := all[id]; !ok && id != Auto {
 			return nil, fmt.Errorf("model pool: device %s, chosen for model %s, is not on this machine", id, model)
 		}
 	}

@@ -243,7 +243,9 @@ func (e *scriptEngine) Close() error {
 // newPool makes a pool on machine with patience for nobody, which the test closes at its end.
 func newPool(t *testing.T, cfg PoolConfig, s *script) *Pool {
 	t.Helper()
-	cfg.Inventory = machine{}
+	if cfg.Inventory == nil {
+		cfg.Inventory = machine{}
+	}
 	p, err := NewPool(cfg, s, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -34,7 +34,11 @@ func (p *Pool) load(t *ticket) {
 func (p *Pool) runLoad(ctx context.Context, e *entry) {
 	spec := e.spec
 	spec.Device = e.device
-	engine, err := p.loader.Load(ctx, spec)
+	var engine Engine
+	err := p.room(ctx, e)
+	if err == nil {
+		engine, err = p.loader.Load(ctx, spec)
+	}
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
@@ -123,7 +127,7 @@ func (p *Pool) loaded(e *entry, err error, fallback int64) {
 		p.ladder(e, err, fallback)
 	default:
 		if isDeath(err) {
-			p.recordDeath(e.spec.Model, err)
+			p.recordDeath(e.spec.Model, e.device, err)
 		}
 		p.fail(e.spec, fmt.Errorf("load: %w", err))
 	}
@@ -141,6 +145,7 @@ func (p *Pool) ladder(e *entry, cause error, fallback int64) {
 		case t.spec != e.spec || t.device != e.device:
 		case !t.oom:
 			t.oom = true
+		case p.elsewhere(t):
 		case fallback > 0:
 			t.oom, t.evicted, t.device, t.need = false, false, gpu.CPUID, fallback
 			t.fallback = fmt.Sprintf("%s had no memory for model %s, so it runs on the CPU", e.device, e.spec.Model)
@@ -156,10 +161,11 @@ func (p *Pool) ladder(e *entry, cause error, fallback int64) {
 	}
 }
 
-// fail ends the wait of all requests for s. mu is held.
+// fail ends the wait of all requests for s, but of those that another device may serve. mu is held.
 func (p *Pool) fail(s Spec, err error) {
+	device := isDeath(err) || errors.Is(err, errDevice)
 	for _, t := range slices.Clone(p.queue) {
-		if t.spec == s {
+		if t.spec == s && (!device || !p.elsewhere(t)) {
 			p.resolveTicket(t, nil, err)
 		}
 	}
@@ -221,7 +227,7 @@ func (p *Pool) died(e *entry, cause error) {
 	}
 	p.ended++
 	if cause != nil {
-		p.recordDeath(e.spec.Model, cause)
+		p.recordDeath(e.spec.Model, e.device, cause)
 	}
 	p.close(e, "died")
 }

@@ -35,16 +35,16 @@ type Pool struct {
 
 	mu      sync.Mutex
 	closed  bool
-	queue   []*ticket          // requests that wait, in order of arrival
-	entries map[Spec]*entry    // what newcomers get: loading and ready entries
-	all     map[*entry]bool    // whatever takes room: entries, and those being closed
-	pins    map[Spec]bool      // exempt from eviction, loaded or not
-	learned map[Spec]int64     // bytes that engines turned out to take; Spec.Device is the actual device
-	loads   map[Spec]int       // successful loads since the start
-	breaker map[string]*deaths // by model
-	changed bool               // by the current pass
-	started int                // loads
-	ended   int                // engines that ended by themselves
+	queue   []*ticket       // requests that wait, in order of arrival
+	entries map[Spec]*entry // what newcomers get: loading and ready entries
+	all     map[*entry]bool // whatever takes room: entries, and those being closed
+	pins    map[Spec]bool   // exempt from eviction, loaded or not
+	learned map[Spec]int64  // bytes that engines turned out to take; Spec.Device is the actual device
+	loads   map[Spec]int    // successful loads since the start
+	breaker map[seating]*deaths
+	changed bool // by the current pass
+	started int  // loads
+	ended   int  // engines that ended by themselves
 	// lastReady is when a load last succeeded; Patience runs anew from there.
 	lastReady time.Time
 	moved     map[string]time.Time // by device: when a load, a release or a decode last went on, as far as Health has looked
@@ -72,7 +72,7 @@ func NewPool(cfg PoolConfig, loader Loader, metrics *Metrics) (*Pool, error) {
 	p := &Pool{
 		cfg: cfg, limits: limits, gates: map[string]*Gate{}, loader: loader, metrics: metrics,
 		entries: map[Spec]*entry{}, all: map[*entry]bool{}, pins: map[Spec]bool{}, learned: map[Spec]int64{},
-		loads: map[Spec]int{}, breaker: map[string]*deaths{}, moved: map[string]time.Time{}, decodes: map[*decoding]bool{},
+		loads: map[Spec]int{}, breaker: map[seating]*deaths{}, moved: map[string]time.Time{}, decodes: map[*decoding]bool{},
 	}
 	for id, l := range limits {
 		p.gates[id] = NewGate(l.Slots, cfg.Burst)
@@ -123,6 +123,9 @@ type ticket struct {
 	flow string
 	at   time.Time
 	cold bool // waited for a load
+
+	choices []string        // the devices to choose from, where that is left to the pool
+	tried   map[string]bool // those of them that failed it
 
 	// What a load on its behalf would do; the out-of-memory ladder changes it.
 	device   string
@@ -180,6 +183,11 @@ func (p *Pool) request(ctx context.Context, s Spec) (*ticket, error) {
 	if err != nil {
 		return nil, err
 	}
+	var choices []string
+	if s.Device == Auto {
+		choices = p.choices()
+		s.Device = choices[0]
+	}
 	need, known := p.known(s)
 	if !known {
 		if need, err = p.loader.Estimate(s); err != nil {
@@ -187,9 +195,10 @@ func (p *Pool) request(ctx context.Context, s Spec) (*ticket, error) {
 		}
 	}
 	flow, _ := ctx.Value(flowKey{}).(string)
-	t := &ticket{spec: s, flow: flow, at: time.Now(), device: s.Device, need: need, done: make(chan struct{})}
+	t := &ticket{spec: s, flow: flow, at: time.Now(), choices: choices, device: s.Device, need: need, done: make(chan struct{})}
 	p.mu.Lock()
 	defer p.unlock()
+	p.place(t)
 	p.queue = append(p.queue, t)
 	return t, nil
 }
@@ -199,7 +208,7 @@ func (p *Pool) resolve(s Spec) (Spec, error) {
 	if s.Device == "" {
 		s.Device = cmp.Or(p.cfg.ModelDevice[s.Model], p.cfg.Device)
 	}
-	if _, ok := p.limits[s.Device]; !ok {
+	if _, ok := p.limits[s.Device]; !ok && s.Device != Auto {
 		return s, job.Errorf(job.Resource, "NO_DEVICE",
 			"device %s is not on this machine; run `steno doctor` to see those that are", s.Device)
 	}
@@ -287,7 +296,14 @@ func (p *Pool) rest(e *entry) {
 
 // evictable tells whether e may be closed to make room. mu is held.
 func (p *Pool) evictable(e *entry) bool {
-	return e.state == ready && e.refs == 0 && !p.pins[e.spec]
+	return e.state == ready && e.refs == 0 && !p.pinned(e.spec)
+}
+
+// pinned tells whether a model must stay: on its device, or on whatever device it is. mu is held.
+func (p *Pool) pinned(s Spec) bool {
+	anywhere := s
+	anywhere.Device = Auto
+	return p.pins[s] || p.pins[anywhere]
 }
 
 // observe counts the wait of a ticket that is done.

@@ -93,7 +93,7 @@ func (p *Pool) snapshot() (Report, map[string]int64) {
 	for e := range p.all {
 		m := ModelReport{
 			Spec: e.spec, State: string(e.state), LoadedOn: e.device, Fallback: e.fallback, Refs: e.refs, Bytes: e.bytes,
-			Pinned: p.pins[e.spec], Loads: p.loads[e.spec], LastUsed: e.lastUsed, engine: e.engine,
+			Pinned: p.pinned(e.spec), Loads: p.loads[e.spec], LastUsed: e.lastUsed, engine: e.engine,
 		}
 		if e.refs > 0 {
 			m.LastUsed = time.Now()

@@ -32,20 +32,48 @@ func (p *Pool) pass() bool {
 			p.resolveTicket(t, nil, nil)
 		case e != nil && e.state == ready && p.lendable(e, t, held):
 			p.grant(t, e)
-		case e != nil:
-			t.cold = t.cold || e.state != ready
-		default:
+		case e != nil && e.state != ready:
 			t.cold = true
-			if err := p.refuse(t); err != nil {
-				p.resolveTicket(t, nil, err)
-			} else if head == nil && p.makeRoom(t) {
+		case e != nil:
+			p.grantCopy(t, held)
+		default:
+			cold := t.cold
+			t.cold = true
+			err := p.refuse(t)
+			switch {
+			case err == nil && head == nil && p.makeRoom(t):
 				p.load(t)
-			} else if head == nil {
+			case p.grantCopy(t, held):
+				t.cold = cold
+			case err != nil:
+				p.resolveTicket(t, nil, err)
+			case head == nil:
 				head, held = t, p.reserved(t)
 			}
 		}
 	}
 	return p.changed
+}
+
+// grantCopy lends t the model on another of the devices that the pool may choose from, where it is loaded and may be lent, and tells
+// whether there is one. So no job waits for room that holds its model somewhere: who is served before it may wait for that. mu is
+// held.
+func (p *Pool) grantCopy(t *ticket, held map[*entry]bool) bool {
+	var best *entry
+	spec := t.spec
+	for _, id := range t.choices {
+		spec.Device = id
+		e := p.entries[spec]
+		if e != nil && e.state == ready && p.lendable(e, t, held) && (best == nil || e.refs < best.refs) {
+			best = e
+		}
+	}
+	if best == nil {
+		return false
+	}
+	t.spec, t.device = best.spec, best.device
+	p.grant(t, best)
+	return true
 }
 
 // lendable tells whether t may have the ready entry e now. It finds engines that died before their watcher does. mu is held.
@@ -88,13 +116,13 @@ func (p *Pool) makeRoom(t *ticket) bool {
 
 // refuse is the error of a request that no wait can serve. mu is held.
 func (p *Pool) refuse(t *ticket) error {
-	if err := p.quarantined(t.spec.Model); err != nil {
+	if err := p.quarantined(t.spec.Model, t.device); err != nil {
 		return err
 	}
 	if budget := p.limits[t.device].Bytes; t.need > budget {
 		return tooBig(t.spec, t.device, t.need, budget)
 	}
-	if !p.fits(t, func(e *entry) bool { return e.state == closing || !p.pins[e.spec] }) {
+	if !p.fits(t, func(e *entry) bool { return e.state == closing || !p.pinned(e.spec) }) {
 		return &job.Error{
 			Class: job.Resource, Code: "POOL_PINNED",
 			Message: fmt.Sprintf("pinned models leave no room for model %s; unpin one, or allow more models or memory", t.spec),
@@ -176,7 +204,7 @@ func (p *Pool) reserved(t *ticket) map[*entry]bool {
 	if time.Since(since) < p.cfg.Patience {
 		return nil
 	}
-	inTheWay := func(e *entry) bool { return e.state == ready && !p.pins[e.spec] }
+	inTheWay := func(e *entry) bool { return e.state == ready && !p.pinned(e.spec) }
 	return p.fewest(t, p.sorted(inTheWay, func(a, b *entry) int { return cmp.Compare(min(a.refs, 1), min(b.refs, 1)) }))
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -33,7 +34,7 @@ type stress struct {
 	failed  map[string]int
 }
 
-// newStress is run number n: six models, room for two or three of them.
+// newStress is run number n: six models, room for two or three of them, or for four on two GPUs.
 func newStress(t *testing.T, seed uint64, n int, fast time.Duration) *stress {
 	t.Helper()
 	s := newScript()
@@ -42,10 +43,15 @@ func newStress(t *testing.T, seed uint64, n int, fast time.Duration) *stress {
 	s.size = func(spec Spec) int64 { return sizes[spec.Model] * mib }
 	s.actual = func(spec Spec) int64 { return sizes[spec.Model] * mib * 9 / 10 }
 	s.states = 3 + n%3
-	p := newPool(t, PoolConfig{
+	cfg := PoolConfig{
 		MaxModels: 2 + n%2, MaxBytes: 450 * mib, AcquireTimeout: 6 * time.Hour / fast, IdleTimeout: time.Minute / fast,
 		Patience: 5 * time.Second / fast, BreakerDeaths: 3, BreakerWindow: time.Minute / fast, Quarantine: 10 * time.Second / fast,
-	}, s)
+	}
+	if n%3 == 2 { // on two GPUs, as the pool places them
+		cfg.Inventory, cfg.Device, cfg.MaxModels = gpus(2), Auto, 3+n%2
+		cfg.Limits = map[string]Limits{"cuda:0": {Bytes: 450 * mib}, "cuda:1": {Bytes: 450 * mib}}
+	}
+	p := newPool(t, cfg, s)
 	return &stress{t: t, pool: p, fast: fast, script: s, rng: rand.New(rand.NewPCG(seed, uint64(n))), failed: map[string]int{}}
 }
 
@@ -220,7 +226,7 @@ func (st *stress) acquire(ctx context.Context, spec Spec) *Lease {
 		st.failed["cancelled"]++
 	case errors.Is(err, ErrEngineDied):
 		st.failed["died"]++
-	case err.Error() == fmt.Sprintf("acquire model %s on cpu: load: boom", spec):
+	case strings.HasPrefix(err.Error(), fmt.Sprintf("acquire model %s on ", spec)) && strings.HasSuffix(err.Error(), ": load: boom"):
 		st.failed["boom"]++
 	default:
 		st.t.Errorf("acquire: %v", err)
@@ -263,14 +269,16 @@ func (st *stress) books() {
 	r := st.pool.Report()
 	st.script.mu.Lock()
 	defer st.script.mu.Unlock()
-	var bytes int64
+	bytes := map[string]int64{}
 	for _, m := range r.Models {
-		bytes += m.Bytes
+		bytes[m.LoadedOn] += m.Bytes
 		if m.Refs < 0 || m.State == string(loading) && m.Refs != 0 {
 			st.t.Errorf("books: %+v", m)
 		}
 	}
-	if bytes > r.Devices[0].BudgetBytes || bytes != r.Devices[0].ModelBytes {
-		st.t.Errorf("the pool counts %d bytes, reports %d, and may have %d", bytes, r.Devices[0].ModelBytes, r.Devices[0].BudgetBytes)
+	for _, d := range r.Devices {
+		if bytes[d.ID] > d.BudgetBytes || bytes[d.ID] != d.ModelBytes {
+			st.t.Errorf("the pool counts %d bytes on %s, reports %d, and may have %d", bytes[d.ID], d.ID, d.ModelBytes, d.BudgetBytes)
+		}
 	}
 }
