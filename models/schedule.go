@@ -55,9 +55,9 @@ func (p *Pool) pass() bool {
 	return p.changed
 }
 
-// grantCopy lends t the model on another of the devices that the pool may choose from, where it is loaded and may be lent, and tells
-// whether there is one. So no job waits for room that holds its model somewhere: who is served before it may wait for that. mu is
-// held.
+// grantCopy lends t the model on another of the devices that the pool may choose from, where it is loaded and may be lent, and
+// tells whether there is one. So no job waits for room that holds its model somewhere: who is served before it may wait for that.
+// mu is held.
 func (p *Pool) grantCopy(t *ticket, held map[*entry]bool) bool {
 	var best *entry
 	spec := t.spec

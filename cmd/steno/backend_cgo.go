@@ -26,7 +26,7 @@ func traceC() { whisper.Trace() }
 // loadBackend loads whisper.cpp into this process.
 func loadBackend(_ context.Context, r engine.LoadRequest) (engine.Backend, error) {
 	return whisper.Load(whisper.Options{
-		Path: r.Path, SHA256: r.SHA256, VADPath: r.VADPath, Name: r.Model, Device: r.Device, States: r.States, Words: r.Words,
-		Cores: r.Cores, Kernels: r.Kernels,
+		Path: r.Path, SHA256: r.SHA256, VADPath: r.VADPath, Name: r.Model, Device: r.Device, Card: r.Card, Backend: r.Backend,
+		States: r.States, Words: r.Words, Cores: r.Cores, Kernels: r.Kernels,
 	})
 }

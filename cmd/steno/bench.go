@@ -34,7 +34,7 @@ func (a *app) benchCorpus() *cobra.Command {
 		Example: "  steno bench corpus ../speech --lang en\n  steno bench corpus ../speech --auto --json",
 		Args:    args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, folder []string) (err error) {
-			m, err := a.machine("", nil)
+			m, err := a.machine("", false)
 			if err != nil {
 				return err
 			}

@@ -3,12 +3,15 @@ package main
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"steno/gpu"
+	"steno/models"
 )
 
 // cards is an open driver.
@@ -65,4 +68,40 @@ func (a *app) monitor() *gpu.Monitor {
 		return nil
 	}
 	return gpu.NewMonitor(gpu.MonitorConfig{Command: command, Args0: "steno-cards", Env: a.env, Log: a.log})
+}
+
+// cudaLibrary is the library of ggml that computes on NVIDIA's GPUs; empty where there is none.
+func (a *app) cudaLibrary() string {
+	if a.cfg.CUDA != "" {
+		return a.cfg.CUDA
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return ""
+	}
+	path := filepath.Join(filepath.Dir(self), "libggml-cuda.so")
+	if _, err := os.Stat(path); err != nil {
+		return ""
+	}
+	return path
+}
+
+// device is where models run for which nobody has chosen a device.
+func (a *app) device() string {
+	if a.cfg.Device == models.Auto && !a.gpusWork() {
+		return gpu.CPUID
+	}
+	return a.cfg.Device
+}
+
+// uuids names the GPUs of a machine to CUDA.
+func uuids(m gpu.Machine) func(device string) string {
+	return func(device string) string {
+		for _, d := range m.Devices() {
+			if d.ID == device {
+				return d.UUID
+			}
+		}
+		return ""
+	}
 }

@@ -25,6 +25,12 @@ func (a *app) cardsCommand() ([]string, bool) {
 	return cardsChild, gpu.Host{}.MayHaveCards()
 }
 
+// gpusWork is true of the GPUs that are not there, for the script runs on them.
+func (a *app) gpusWork() bool {
+	command, _ := a.cardsCommand()
+	return len(command) > len(cardsChild) || a.cudaLibrary() != ""
+}
+
 // fakeCards are GPUs that the machine has not.
 type fakeCards struct {
 	*driver.Driver

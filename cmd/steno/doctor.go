@@ -97,6 +97,9 @@ func (a *app) examine(ctx context.Context) []finding {
 		}
 		add("device", text, err)
 	}
+	if text := a.gpuHint(); text != "" {
+		add("gpu", text, nil)
+	}
 	text, err = a.disk()
 	add("disk", text, err)
 	text, err = a.queueHere(ctx)
@@ -106,6 +109,20 @@ func (a *app) examine(ctx context.Context) []finding {
 	text, err = a.gatewayHere(ctx)
 	add("gateway", text, err)
 	return all
+}
+
+// gpuHint says why a GPU is not used that may be here.
+func (a *app) gpuHint() string {
+	_, may := a.cardsCommand()
+	switch {
+	case !may:
+		return ""
+	case !a.gpusWork():
+		return "not used: this steno has no library for them; build it with `make cuda`, or name it with --cuda"
+	case a.device() == gpu.CPUID:
+		return "not used: --device is cpu"
+	}
+	return "used by models, through " + a.cudaLibrary()
 }
 
 // devicesHere asks the driver, too, where there can be one.

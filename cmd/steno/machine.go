@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path/filepath"
@@ -27,7 +28,8 @@ type machine struct {
 	pool   *models.Pool
 	store  *files.Store
 	tools  audio.Tools
-	stop   func() // ends the watch over the GPUs
+	cards  *gpu.Monitor // nil where there can be none, or nobody asks
+	stop   func()       // ends the watch over them
 }
 
 // store opens the folder of model files.
@@ -35,24 +37,43 @@ func (a *app) store() *files.Store {
 	return files.NewStore(files.Config{Dir: a.cfg.Models, Mirrors: a.cfg.Mirrors})
 }
 
-// machine wires what transcribes. scratch is the folder for audio in work, the system's if it is empty; cards asks after GPUs and
-// may be nil. The caller must close it.
-func (a *app) machine(scratch string, cards *gpu.Monitor) (*machine, error) {
+// machine wires what transcribes. scratch is the folder for audio in work, the system's if it is empty. A daemon asks after GPUs
+// also where it cannot use them, to tell of them. The caller must close it.
+func (a *app) machine(scratch string, daemon bool) (*machine, error) {
 	tools, err := a.tools()
 	if err != nil {
 		return nil, err
 	}
 	tools.Scratch = scratch
-	m := &machine{store: a.store(), tools: tools, stop: a.watchCards(cards)}
+	m := &machine{store: a.store(), tools: tools}
+	if daemon || a.gpusWork() {
+		m.cards = a.monitor()
+	}
 	states, cores := a.states(), gpu.Host{}.Cores()
+	devices := gpu.Machine{Monitor: m.cards}
 	limits := models.PoolConfig{
 		MaxModels: a.cfg.PoolModels, MaxBytes: int64(a.cfg.PoolBytes), IdleTimeout: a.cfg.PoolIdle,
-		Slots: states, SlotsPerCore: max(1, states/cores), Log: a.log, Inventory: gpu.Machine{Monitor: cards},
+		Slots: states, SlotsPerCore: max(1, states/cores), Log: a.log, Inventory: devices,
+		Device: a.device(), ModelDevice: map[string]string{},
+	}
+	for _, choice := range a.cfg.ModelDevices {
+		model, device, _ := strings.Cut(choice, "=")
+		name, _, err := m.resolve(model)
+		if err != nil {
+			a.log.Warn("a model is not here for which a device is chosen", "model", model, "error", err)
+		}
+		limits.ModelDevice[cmp.Or(name, model)] = device
+	}
+	atOnce := states // decodes
+	if limits.Device == models.Auto {
+		n := max(1, len(devices.Devices())-1)
+		limits.MaxModels *= n
+		atOnce = max(states, n*models.DeviceSlots)
 	}
 	load := &engine.Loader{
 		Files:  modelFiles{m.store},
 		States: func(device string) int { return statesOn(device, states) },
-		Cores:  min(cores, states), Kernels: a.cfg.Kernels,
+		Cores:  min(cores, states), Kernels: a.cfg.Kernels, Backend: a.cudaLibrary(), UUID: uuids(devices),
 		Config: engine.Config{Version: version, Env: engineEnv(a.env), Log: a.log, Sandbox: a.sandbox},
 	}
 	if err := a.script(&load.Config, &limits); err != nil {
@@ -65,6 +86,7 @@ func (a *app) machine(scratch string, cards *gpu.Monitor) (*machine, error) {
 	}
 	var loader models.Loader = load
 	if a.cfg.InProcess {
+		load.UUID = nil // all GPUs are this process's
 		loader = inProcess{load}
 	}
 	m.pool, err = models.NewPool(limits, loader, models.NewMetrics(a.reg))
@@ -73,12 +95,13 @@ func (a *app) machine(scratch string, cards *gpu.Monitor) (*machine, error) {
 	}
 	inFlight := a.cfg.ChunksInFlight
 	if inFlight == 0 {
-		inFlight = states + 1 // one is read while the others are decoded
+		inFlight = atOnce + 1 // one is read while the others are decoded
 	}
 	m.runner = pipeline.New(pipeline.Config{
 		Tools: tools, Pool: m.pool, Resolve: m.resolve, ChunksInFlight: inFlight, Threads: a.threads(), MaxDuration: a.cfg.MaxDuration,
 		Metrics: pipeline.NewMetrics(a.reg), Log: a.log,
 	})
+	m.stop = a.watchCards(m.cards)
 	return m, nil
 }
 

@@ -4,13 +4,13 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"steno/internal/testmedia"
 	"steno/job"
 	"steno/queue"
 )
@@ -63,8 +63,27 @@ func TestNodes(t *testing.T) {
 	})
 	t.Logf("\n%s", n.steno("nodes").out)
 
-	id := n.submit(testmedia.Sample(t, "jfk.wav"))
-	n.awaitStage(id, job.StageTranscribe)
+	// Four jobs at a time, each with a place that it holds and one for its chunk: two GPUs have all that there are.
+	long := long(t, time.Minute)
+	var ids []job.ID
+	for range 4 {
+		ids = append(ids, n.submit(long))
+	}
+	for _, id := range ids {
+		n.awaitStage(id, job.StageTranscribe)
+	}
+	engines := map[string]bool{}
+	for _, c := range n.children() {
+		env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", c.pid))
+		if err == nil && c.name == "steno-engine" {
+			_, rest, _ := strings.Cut(string(env), "CUDA_VISIBLE_DEVICES=")
+			uuid, _, _ := strings.Cut(rest, "\x00")
+			engines[uuid] = true
+		}
+	}
+	if len(engines) < 2 || engines[""] || engines["GPU-00000000-0000-0000-0000-000000000003"] {
+		t.Errorf("the engines see the GPUs %v, want each another one, and none the lost one", engines)
+	}
 	if o := n.steno("nodes", "drain", node.ID); o.code != 0 || o.out != node.ID+" drains\n" {
 		t.Fatalf("drain: exit code %d, %q: %s", o.code, o.out, o.err)
 	}
@@ -81,8 +100,10 @@ func TestNodes(t *testing.T) {
 	if !again.ready() {
 		t.Fatalf("it ended early:\n%s", again.log)
 	}
-	if st, _ := again.await(id, 30*time.Second); st.State != job.Done || st.Attempt != 1 {
-		t.Errorf("the job that ran at the drain is %s after %d attempts, want done at the first", st.State, st.Attempt)
+	for _, id := range ids {
+		if st, _ := again.await(id, time.Minute); st.State != job.Done || st.Attempt != 1 {
+			t.Errorf("job %s, which ran at the drain, is %s after %d attempts, want done at the first", id, st.State, st.Attempt)
+		}
 	}
 	if o := again.steno("nodes", "drain", "nobody"); o.code != 1 || !strings.Contains(o.err, "steno nodes") {
 		t.Errorf("drain of nobody: exit code %d: %s", o.code, o.err)

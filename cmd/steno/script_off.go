@@ -20,4 +20,6 @@ func (a *app) script(*engine.Config, *models.PoolConfig) error { return nil }
 
 func (a *app) cardsCommand() ([]string, bool) { return cardsChild, gpu.Host{}.MayHaveCards() }
 
+func (a *app) gpusWork() bool { return a.cudaLibrary() != "" }
+
 func openCards(string) (cards, error) { return openDriver() }

@@ -42,7 +42,7 @@ func testMachine(t *testing.T, settings map[string]string) *machine {
 	if a.log, err = telemetry.NewLogger(t.Output(), "warn", "text"); err != nil {
 		t.Fatal(err)
 	}
-	m, err := a.machine("", nil)
+	m, err := a.machine("", false)
 	if err != nil {
 		t.Fatal(err)
 	}

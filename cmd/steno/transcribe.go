@@ -193,7 +193,7 @@ func (t *transcriber) inputs(paths []string, spool func() (string, error)) ([]in
 }
 
 func (t *transcriber) run(ctx context.Context, paths []string) (err error) {
-	m, err := t.a.machine("", nil)
+	m, err := t.a.machine("", false)
 	if err != nil {
 		return err
 	}

@@ -86,8 +86,7 @@ func (a *app) work(ctx context.Context, qc queue.Config, withGateway bool) (err 
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
-	cards := a.monitor()
-	m, err := a.machine(scratch, cards)
+	m, err := a.machine(scratch, true)
 	if err != nil {
 		return err
 	}
@@ -134,7 +133,7 @@ func (a *app) work(ctx context.Context, qc queue.Config, withGateway bool) (err 
 	work := func(ctx context.Context) error {
 		return q.Work(ctx, queue.WorkerConfig{
 			Slots: a.cfg.Jobs, DrainTimeout: drainFor, Ready: func(context.Context) error { return enough() },
-			Describe: func() any { return describe(m.pool, cards) },
+			Describe: func() any { return describe(m.pool, m.cards) },
 		}, h.run)
 	}
 	if g != nil {

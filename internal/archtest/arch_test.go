@@ -25,7 +25,7 @@ var allowed = map[string][]string{
 	"models/decode":  {"models", "transcript"},
 	"models/whisper": {"models", "models/decode", "transcript"},
 	// The engine process is handed the library by cmd/steno, so that the parent builds without cgo.
-	"models/engine": {"job", "models", "transcript", "internal/proc"},
+	"models/engine": {"job", "models", "transcript", "gpu", "internal/proc"},
 	// The line knows no broker, no database and no HTTP.
 	"pipeline": {"job", "transcript", "audio", "models", "internal/failpoint"},
 	"queue":    {"job", "transcript", "internal/disk", "internal/failpoint"},

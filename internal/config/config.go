@@ -38,13 +38,16 @@ type Config struct {
 	WebhookHTTP   bool          // call webhooks by http too
 	WebhookAllow  []string      // networks (CIDR) that webhooks may be in though they are not public
 
-	Jobs           int    // jobs in flight per worker, at least 1
-	States         int    // decode states per model; 0 means one per core within the quota
-	ChunksInFlight int    // chunks of one job in memory; 0 means as many as states
-	Threads        int    // most threads for a chunk of an incomplete last round; 0 means the cores within the quota, at most 4
-	Kernels        string // auto, avx512, avxvnni, avx2, or ggml for the library's own matrix products
-	InProcess      bool   // load models into this process instead of a child
-	Sandbox        string // auto, required or off: whether ffmpeg, ffprobe and engines are confined
+	Jobs           int      // jobs in flight per worker, at least 1
+	States         int      // decode states per model; 0 means one per core within the quota
+	ChunksInFlight int      // chunks of one job in memory; 0 means as many as states
+	Threads        int      // most threads for a chunk of an incomplete last round; 0 means the cores within the quota, at most 4
+	Kernels        string   // auto, avx512, avxvnni, avx2, or ggml for the library's own matrix products
+	InProcess      bool     // load models into this process instead of a child
+	Device         string   // where models run: auto, cpu, or a GPU such as cuda:0
+	ModelDevices   []string // MODEL=DEVICE, for models that are to run elsewhere
+	CUDA           string   // the library of ggml that computes on NVIDIA's GPUs; empty means libggml-cuda.so beside the program
+	Sandbox        string   // auto, required or off: whether ffmpeg, ffprobe and engines are confined
 
 	PoolModels int           // models in memory, at least 1
 	PoolBytes  Bytes         // RAM that models may take; 0 means a share of what is available at start

@@ -41,7 +41,7 @@ func TestDefaults(t *testing.T) {
 		CacheTTL: time.Minute, TokenLifetime: time.Hour, Session: 30 * 24 * time.Hour, UserRate: 50, AddressRate: 100, LoginRate: 10,
 		Jobs: 4, PoolModels: 2, PoolIdle: 10 * time.Minute,
 		MaxDuration: 24 * time.Hour, MaxUpload: 2 << 30, Admin: "127.0.0.1:9464",
-		Kernels: "auto", Sandbox: "auto", LogLevel: "info", LogFormat: "text", User: "admin",
+		Kernels: "auto", Device: "auto", Sandbox: "auto", LogLevel: "info", LogFormat: "text", User: "admin",
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -118,6 +118,8 @@ func TestErrors(t *testing.T) {
 		"number in file":    {yaml: "\njobs: 1.5\n", want: `jobs (from FILE line 2): "1.5" is not a whole number`},
 		"no jobs":           {flags: map[string]string{"jobs": "0"}, want: "jobs (from --jobs): 0 is not between 1 and 4096"},
 		"negative states":   {yaml: "states: -1", want: "-1 is not between 0 and 4096"},
+		"device":            {env: []string{"STENO_DEVICE=gpu"}, want: `device (from STENO_DEVICE): "gpu" is none of auto, cpu and cuda:N`},
+		"device of a model": {flags: map[string]string{"model-devices": "large-v3"}, want: `"large-v3" is not MODEL=DEVICE`},
 		"no models":         {yaml: "pool_models: 0", want: "0 is not between 1 and 4096"},
 		"chunks":            {yaml: "chunks_in_flight: 5000", want: "5000 is not between"},
 		"threads":           {yaml: "threads: -2", want: "threads (from FILE line 1)"},

@@ -34,6 +34,9 @@ func (l *loader) resolve() error {
 	for i, root := range c.Roots {
 		c.Roots[i] = l.expand(root)
 	}
+	if c.CUDA != "" {
+		c.CUDA = l.expand(c.CUDA)
+	}
 	c.FFmpeg, c.FFprobe = l.findProgram(c.FFmpeg), l.findProgram(c.FFprobe)
 	if c.Admin == off {
 		c.Admin = ""

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -38,6 +39,10 @@ func (l *loader) validate() error {
 	check("max_upload", positive(c.MaxUpload))
 	check("sandbox", oneOf(c.Sandbox, "auto", "required", "off"))
 	check("kernels", oneOf(c.Kernels, "auto", "avx512", "avxvnni", "avx2", "ggml"))
+	check("device", device(c.Device))
+	for _, m := range c.ModelDevices {
+		check("model_devices", modelDevice(m))
+	}
 	check("log_level", oneOf(c.LogLevel, "debug", "info", "warn", "error"))
 	check("log_format", oneOf(c.LogFormat, "text", "json"))
 	check("model", word(c.Model))
@@ -133,6 +138,23 @@ func oneOf(value string, known ...string) error {
 		return fmt.Errorf("%q is none of %s", value, strings.Join(known, ", "))
 	}
 	return nil
+}
+
+var deviceName = regexp.MustCompile(`^(auto|cpu|cuda:\d{1,3}(\.\d{1,2})?)$`)
+
+func device(value string) error {
+	if !deviceName.MatchString(value) {
+		return fmt.Errorf("%q is none of auto, cpu and cuda:N; `steno doctor` lists the devices of this machine", value)
+	}
+	return nil
+}
+
+func modelDevice(value string) error {
+	model, at, found := strings.Cut(value, "=")
+	if !found || model == "" {
+		return fmt.Errorf("%q is not MODEL=DEVICE, such as large-v3=cuda:1", value)
+	}
+	return device(at)
 }
 
 func word(value string) error {

@@ -4,7 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
+	"strings"
 
+	"steno/gpu"
 	"steno/job"
 	"steno/models"
 )
@@ -36,6 +40,11 @@ type Loader struct {
 	Bytes int64
 	// Kernels bounds what matrix products run on; see LoadRequest.
 	Kernels string
+	// Backend is the library that computes on GPUs; see LoadRequest.
+	Backend string
+	// UUID names a GPU to CUDA, so that the engine sees no other. Where it is nil or returns nothing, the number in the device's
+	// name is CUDA's.
+	UUID func(device string) string
 	// Config is the template of all engines; Load and Bytes are filled in.
 	Config Config
 }
@@ -55,6 +64,9 @@ func (l *Loader) Load(ctx context.Context, s models.Spec) (models.Engine, error)
 		Model: s.Model, Path: model.Path, SHA256: model.SHA256, VADPath: vad.Path, VADSHA256: vad.SHA256,
 		Device: s.Device, Cores: l.Cores, Words: s.Words, Kernels: l.Kernels,
 	}
+	if s.Device != gpu.CPUID {
+		l.pin(&cfg)
+	}
 	if cfg.Load.States, cfg.Bytes, err = l.size(s, model); err != nil {
 		return nil, userError(s, err)
 	}
@@ -63,6 +75,22 @@ func (l *Loader) Load(ctx context.Context, s models.Spec) (models.Engine, error)
 		return nil, userError(s, err)
 	}
 	return e, nil
+}
+
+// pin shows the engine the one GPU that it is for.
+func (l *Loader) pin(cfg *Config) {
+	cfg.Load.Backend = l.Backend
+	uuid := ""
+	if l.UUID != nil {
+		uuid = l.UUID(cfg.Load.Device)
+	}
+	if uuid == "" {
+		_, number, _ := strings.Cut(cfg.Load.Device, ":")
+		cfg.Load.Card, _ = strconv.Atoi(number) // one that is none is refused by the library: there is no such card
+		return
+	}
+	env := slices.DeleteFunc(slices.Clone(cfg.Env), func(kv string) bool { return strings.HasPrefix(kv, "CUDA_VISIBLE_DEVICES=") })
+	cfg.Env = append(env, "CUDA_VISIBLE_DEVICES="+uuid)
 }
 
 // Estimate predicts what a model takes on its device: the file, which is the weights, the states as stateBytes says, and the
@@ -86,7 +114,7 @@ func (l *Loader) size(s models.Spec, f File) (states int, bytes int64, err error
 		return 0, 0, err
 	}
 	states = l.States(s.Device)
-	if s.Device != "cpu" {
+	if s.Device != gpu.CPUID {
 		return states, contextBytes + f.Size + int64(states)*sh.stateBytes(), nil
 	}
 	if l.Bytes > 0 {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"steno/job"
@@ -177,4 +178,25 @@ func FuzzShape(f *testing.F) {
 			t.Errorf("%+v takes %d bytes", s, s.stateBytes())
 		}
 	})
+}
+
+// TestPin: an engine for a GPU sees that one alone, by its UUID; where that is not known it gets its number.
+func TestPin(t *testing.T) {
+	t.Parallel()
+	l := &Loader{Backend: "/lib/cuda.so", UUID: func(device string) string {
+		return map[string]string{"cuda:1": "GPU-one", "cuda:1.0": "MIG-zero"}[device]
+	}}
+	for _, c := range []struct {
+		device, visible string
+		card            int
+	}{{"cuda:1", "GPU-one", 0}, {"cuda:1.0", "MIG-zero", 0}, {"cuda:3", "2,3", 3}} {
+		cfg := Config{Env: []string{"A=b", "CUDA_VISIBLE_DEVICES=2,3"}, Load: LoadRequest{Device: c.device}}
+		l.pin(&cfg)
+		if want := []string{"A=b", "CUDA_VISIBLE_DEVICES=" + c.visible}; !slices.Equal(cfg.Env, want) {
+			t.Errorf("%s: environment %q, want %q", c.device, cfg.Env, want)
+		}
+		if cfg.Load.Card != c.card || cfg.Load.Backend != l.Backend {
+			t.Errorf("%s: card %d of %s, want %d", c.device, cfg.Load.Card, cfg.Load.Backend, c.card)
+		}
+	}
 }

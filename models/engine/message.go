@@ -22,8 +22,11 @@ type LoadRequest struct {
 	// VADPath is the Silero model in ggml form, VADSHA256 its checksum.
 	VADPath   string `json:"vad_path,omitempty"`
 	VADSHA256 string `json:"vad_sha256,omitempty"`
-	Device    string `json:"device"` // "cpu" or "cuda:N"
-	States    int    `json:"states"` // decodes at the same time, at least 1
+	Device    string `json:"device"` // "cpu", or a GPU's name, "cuda:N"
+	// Card is the GPU's index among those that the child can see; Backend the library that computes on it.
+	Card    int    `json:"card,omitempty"`
+	Backend string `json:"backend,omitempty"`
+	States  int    `json:"states"` // decodes at the same time, at least 1
 	// Cores is the number of threads that decode on a CPU, each several windows side by side where there are more states.
 	Cores int `json:"cores,omitempty"`
 	// Words loads the variant with DTW word times, which excludes flash attention.

@@ -37,6 +37,17 @@ struct whisper_context *steno_load(const char *path, bool gpu, int device, bool 
 	return whisper_init_from_file_with_params_no_state(path, p);
 }
 
+bool steno_load_backend(const char *path) { return ggml_backend_load(path) != NULL; }
+
+int steno_gpus(void) {
+	int n = 0;
+	for (size_t i = 0; i < ggml_backend_dev_count(); i++) {
+		enum ggml_backend_dev_type type = ggml_backend_dev_type(ggml_backend_dev_get(i));
+		n += type == GGML_BACKEND_DEVICE_TYPE_GPU || type == GGML_BACKEND_DEVICE_TYPE_IGPU;
+	}
+	return n;
+}
+
 double steno_clock(void) {
 	struct timespec t;
 	clock_gettime(CLOCK_MONOTONIC, &t);

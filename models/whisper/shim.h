@@ -34,6 +34,12 @@ extern _Thread_local steno_window *steno_running;
 // no_speech needs.
 void steno_logits_seen(const float *logits, size_t stride, size_t count, size_t vocabulary);
 
+// steno_load_backend loads a library of ggml that computes on other devices than the CPU, and tells whether that worked.
+bool steno_load_backend(const char *path);
+
+// steno_gpus counts the GPUs that the loaded libraries see.
+int steno_gpus(void);
+
 // steno_clock is a clock in seconds that only goes forward.
 double steno_clock(void);
 

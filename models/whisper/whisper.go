@@ -35,8 +35,12 @@ type Options struct {
 	SHA256  string // of that file, for Info
 	VADPath string // Silero VAD in ggml form
 	Name    string // the model's name in the registry
-	Device  string // "cpu" or "cuda:N"
-	States  int    // decodes at the same time, at least 1
+	Device  string // "cpu", or the name of a GPU, for Info
+	// Card is the GPU's index among those that CUDA shows this process, Backend the library of ggml that computes on it, which is
+	// loaded by the first model that names one.
+	Card    int
+	Backend string
+	States  int // decodes at the same time, at least 1
 	// Cores is the number of threads that decode on a CPU. Where there are more states than these, each thread decodes several
 	// windows side by side (docs/adr/0010-teams.md). Default 1.
 	Cores int
@@ -84,9 +88,11 @@ func Load(o Options) (*Model, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load model %s: %w", o.Name, err)
 	}
-	gpu, device, err := parseDevice(o.Device)
-	if err != nil {
-		return nil, fmt.Errorf("load model %s: %w", o.Name, err)
+	onGPU := o.Device != "cpu" && o.Device != ""
+	if onGPU {
+		if err := findCard(o.Backend, o.Card); err != nil {
+			return nil, fmt.Errorf("load model %s on %s: %w", o.Name, o.Device, err)
+		}
 	}
 	preset := 0
 	if o.Words && o.FlashAttention {
@@ -107,7 +113,7 @@ func Load(o Options) (*Model, error) {
 	}
 	path := C.CString(o.Path)
 	defer C.free(unsafe.Pointer(path))
-	ctx := C.steno_load(path, C.bool(gpu), C.int(device), C.bool(o.FlashAttention), C.int(preset))
+	ctx := C.steno_load(path, C.bool(onGPU), C.int(o.Card), C.bool(o.FlashAttention), C.int(preset))
 	if ctx == nil {
 		vad.close()
 		return nil, fmt.Errorf("load model %s from %s: the engine refused the file", o.Name, o.Path)
@@ -119,7 +125,7 @@ func Load(o Options) (*Model, error) {
 	for range o.States {
 		m.free <- nil
 	}
-	if cores := max(1, o.Cores); !gpu && o.States > cores && Gathers() {
+	if cores := max(1, o.Cores); !onGPU && o.States > cores && Gathers() {
 		if m.teams, err = newTeams(cores, (o.States+cores-1)/cores); err != nil {
 			vad.close()
 			C.whisper_free(ctx)
@@ -231,12 +237,21 @@ func (m *Model) Close() error {
 	return nil
 }
 
-func parseDevice(name string) (gpu bool, index int, err error) {
-	if name == "cpu" || name == "" {
-		return false, 0, nil
+// findCard loads the library that computes on GPUs, where it is not loaded yet, and looks whether it sees the card: whisper.cpp
+// itself would go on with the CPU, without a word.
+func findCard(backend string, card int) error {
+	if int(C.steno_gpus()) == 0 && backend != "" {
+		path := C.CString(backend)
+		defer C.free(unsafe.Pointer(path))
+		if !C.steno_load_backend(path) {
+			return fmt.Errorf("the library %s cannot be loaded: is CUDA's runtime of its version here, and the driver?", backend)
+		}
 	}
-	if _, err := fmt.Sscanf(name, "cuda:%d", &index); err != nil || index < 0 {
-		return false, 0, fmt.Errorf("device %q: want cpu or cuda:N", name)
+	switch n := int(C.steno_gpus()); {
+	case n == 0 && backend == "":
+		return errors.New("this steno has no library for GPUs: build it with `make cuda`")
+	case card < 0 || card >= n:
+		return fmt.Errorf("there is no card %d: CUDA sees %d", card, n)
 	}
-	return true, index, nil
+	return nil
 }

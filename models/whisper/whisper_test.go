@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -256,5 +257,18 @@ func TestBadRequests(t *testing.T) {
 	}
 	if _, err := whisper.Load(whisper.Options{Path: "/nowhere", Name: "x", States: 1}); err == nil {
 		t.Error("loaded a file that is not there")
+	}
+}
+
+// TestNoGPU: a model for a GPU does not silently end up on the CPU.
+func TestNoGPU(t *testing.T) {
+	o := whisper.Options{
+		Path: testmedia.Model(t, "tiny.en-q8_0"), VADPath: testmedia.Model(t, "silero-v6.2.0"), Name: "tiny.en-q8_0", Device: "cuda:0", States: 1,
+	}
+	for backend, want := range map[string]string{"": "make cuda", filepath.Join(t.TempDir(), "libggml-cuda.so"): "cannot be loaded"} {
+		o.Backend = backend
+		if m, err := whisper.Load(o); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "cuda:0") {
+			t.Errorf("library %q gives %v, %v; want an error with %q", backend, m, err, want)
+		}
 	}
 }
