@@ -21,7 +21,7 @@ CGO := source .build/engine/env
 
 PKG ?= ./...
 
-.PHONY: help run build portable portable-check test programme fuzz fault soak faults acceptance bench bench-quick bench-history bench-api lint audit sbom tools engine peer peers models samples clean clobber
+.PHONY: help run build cuda portable portable-check test programme fuzz fault soak faults monitoring acceptance bench bench-quick bench-history bench-api lint audit sbom tools engine peer peers models samples clean clobber
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,12 +36,16 @@ portable: tools ## build bin/steno-portable, one binary for every x86-64 (five C
 	@scripts/engine.sh portable
 	@source .build/engine-portable/env && go build -o bin/steno-portable ./cmd/steno
 
+cuda: build ## build bin/libggml-cuda.so for NVIDIA's GPUs, where nvcc is found (CUDA_ARCHS=80; CUDA_TOOLKIT=pip fetches nvcc)
+	@scripts/cuda.sh
+
 portable-check: portable models samples ## check bin/steno-portable with each instruction set, and on emulated CPUs
 	@scripts/portable.sh
 
 test: build models samples ## run all tests with the real engine and the race detector (PKG=./audio/... for some)
 	@scripts/tools.sh espeak-ng postgresql redis-server sqlite3
 	@scripts/clients.sh
+	@scripts/prometheus.sh >/dev/null
 	CGO_ENABLED=0 go build ./...
 	$(CGO) && $(if $(CORPUS),STENO_CORPUS=$(CORPUS)) go test -race -timeout 30m $(PKG)
 	@[ "$(PKG)" != ./... ] || $(MAKE) --no-print-directory programme
@@ -81,6 +85,9 @@ faults: build models samples
 	@rm -rf .build/fault && mkdir -p .build/fault
 	@$(CGO); go build -tags failpoints -o .build/fault/steno ./cmd/steno && go build -o .build/fault/stenofault ./internal/fault/stenofault \
 		&& CGO_ENABLED=0 go build -o .build/fault/nats-server github.com/nats-io/nats-server/v2
+
+monitoring: build models samples ## check Prometheus rules and Grafana dashboards against a real Prometheus and a real node
+	$(CGO) && go test -count=1 -v -run 'TestAlerts|TestDashboards' ./cmd/steno
 
 acceptance: build models samples peer ## measure what is promised: times, memory, preparation, speed (wants a quiet machine)
 	@scripts/tools.sh espeak-ng

@@ -53,6 +53,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}),
 	}
 	reg.MustRegister(m.requests, m.inFlight, m.limited, m.logins, m.cache, m.cacheTime, m.uploads, m.uploaded, m.subscribers)
+	for _, result := range []string{"hit", "miss", "error"} {
+		m.cache.WithLabelValues(result) // so that the first one is an increase, not a new series
+	}
 	return m
 }
 

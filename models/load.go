@@ -19,6 +19,7 @@ func (p *Pool) load(t *ticket) {
 			t.spec, p.cfg.LoadTimeout),
 	})
 	p.started++
+	p.metrics.know(t.spec.Model)
 	e := &entry{
 		spec: t.spec, number: p.started, device: t.device, fallback: t.fallback, state: loading, since: time.Now(), bytes: t.need,
 		cancel: cancel, flows: map[string]int{}, gone: make(chan struct{}),

@@ -37,7 +37,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: name, Help: help, Buckets: prometheus.ExponentialBuckets(0.001, 3, 12),
 		}, labels)
 	}
-	return &Metrics{
+	m := &Metrics{
 		loaded:      gauge("steno_model_pool_loaded", "Models in memory, loads in flight and models being closed included."),
 		leases:      gauge("steno_model_pool_leases", "Leases that are held."),
 		waiting:     gauge("steno_model_pool_waiting", "Requests that wait for a model."),
@@ -54,6 +54,18 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		slotsInUse:      gauges("steno_decode_slots_in_use", "Decode slots held, extra ones included.", "device"),
 		slotsWaiting:    gauges("steno_decode_slots_waiting", "Decodes that wait for a slot.", "device"),
 		slotWaitSeconds: histograms("steno_decode_slot_wait_seconds", "Wait for a decode slot.", "device"),
+	}
+	for _, reason := range []string{"room", "idle", "oom", "died", "unload", "forced"} {
+		m.evictions.WithLabelValues(reason) // so that the first one is an increase, not a new series
+	}
+	return m
+}
+
+// know begins the series of a model, for the same reason.
+func (m *Metrics) know(model string) {
+	m.deaths.WithLabelValues(model)
+	for _, result := range []string{"ok", "error", "oom", "cancelled"} {
+		m.loads.WithLabelValues(model, result)
 	}
 }
 

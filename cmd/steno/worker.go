@@ -162,8 +162,25 @@ func (a *app) warnOfOldTools(ctx context.Context, t audio.Tools) (stop func()) {
 
 // room tells whether the share of the reserve is left on the data folder's disk.
 func (a *app) room(share float64) func() error {
-	g := disk.Guard{Path: a.cfg.Data, Reserve: int64(a.cfg.DiskReserve)}
-	return func() error { return g.Check(share) }
+	return func() error { return a.guard().Check(share) }
+}
+
+func (a *app) guard() disk.Guard {
+	return disk.Guard{Path: a.cfg.Data, Reserve: int64(a.cfg.DiskReserve)}
+}
+
+// showDisk shows the data folder's disk in the metrics; what cannot be asked is 0.
+func (a *app) showDisk() {
+	gauge := func(name, help string, value func(disk.Room, int64) int64) {
+		promauto.With(a.reg).NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 {
+			room, reserve, _ := a.guard().Room()
+			return float64(value(room, reserve))
+		})
+	}
+	gauge("steno_disk_free_bytes", "Room on the disk of the data folder.", func(r disk.Room, _ int64) int64 { return r.Free })
+	gauge("steno_disk_total_bytes", "Size of that disk.", func(r disk.Room, _ int64) int64 { return r.Total })
+	gauge("steno_disk_reserve_bytes", "What must be left of it for new work to be taken.",
+		func(_ disk.Room, reserve int64) int64 { return reserve })
 }
 
 // warm loads the default model in the background, so that the first job finds it and a broken one shows at start.
@@ -187,6 +204,7 @@ func (a *app) admin(
 	if a.cfg.Admin == "" {
 		return func() {}, nil
 	}
+	a.showDisk()
 	s, err := telemetry.Serve(ctx, telemetry.AdminConfig{
 		Addr: a.cfg.Admin, Registry: a.reg, PProf: a.cfg.PProf, Log: a.log, Ready: checks, Sandbox: a.sandbox.Layers,
 		Quarantined: quarantined,

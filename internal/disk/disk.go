@@ -54,12 +54,22 @@ func (g Guard) Check(share float64) error {
 	if err != nil {
 		return nil //nolint:nilerr // see above
 	}
-	reserve := g.Reserve
-	if reserve == 0 {
-		reserve = min(max(room.Total/20, leastReserve), mostReserve)
-	}
-	if want := int64(share * float64(reserve)); room.Free < want {
+	if want := int64(share * float64(g.reserve(room))); room.Free < want {
 		return &LowError{Path: g.Path, Free: room.Free, Want: want}
 	}
 	return nil
+}
+
+// reserve is what must be left, in bytes.
+func (g Guard) reserve(r Room) int64 {
+	if g.Reserve != 0 {
+		return g.Reserve
+	}
+	return min(max(r.Total/20, leastReserve), mostReserve)
+}
+
+// Room returns what the disk has, and what of it must be left.
+func (g Guard) Room() (r Room, reserve int64, err error) {
+	r, err = RoomAt(g.Path)
+	return r, g.reserve(r), err
 }
