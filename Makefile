@@ -119,12 +119,13 @@ bench-api: build models samples ## measure the response cache, and answers while
 	@scripts/tools.sh redis-server
 	CGO_ENABLED=0 go test -v -tags apibench -count=1 -timeout 30m -run 'TestAPIBench$$' ./api
 
-lint: tools engine $(LINTER) ## check layout, code and scripts
+lint: build $(LINTER) ## check layout, code, scripts and systemd units
 	@scripts/tools.sh shellcheck
 	shellcheck -x scripts/*.sh .ci/run
 	@unformatted=$$(git ls-files --cached --others --exclude-standard '*.go' | xargs gofmt -l); \
 		[ -z "$$unformatted" ] || { echo "not formatted by gofmt:"; echo "$$unformatted"; exit 1; }
 	$(CGO) && $(LINTER) run
+	@scripts/units.sh
 
 audit: tools engine sbom $(VULNCHECK) ## check the modules: checksums, and known holes in what is called (VULNDB=URL for a copy of the database)
 	go mod verify

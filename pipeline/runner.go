@@ -145,8 +145,14 @@ func (r *Runner) Run(ctx context.Context, in Input) (transcript.Transcript, erro
 	r.cfg.Metrics.finished(t)
 	j.log.Info("transcribed", "audio_seconds", t.Duration, "seconds", t.Timings.Total, "segments", len(t.Segments),
 		"chunks", t.Chunks, "chunks_reused", t.ChunksReused, "language", t.Language, "cold", t.ColdStart)
+	if t.Duration >= worthTelling && t.Timings.Total > t.Duration {
+		j.log.Warn("slower than speech", "audio_seconds", t.Duration, "timings", t.Timings)
+	}
 	return t, nil
 }
+
+// worthTelling is how many seconds of audio a job has whose slowness is no matter of its start alone.
+const worthTelling = 10
 
 func (j *run) line(ctx context.Context) (transcript.Transcript, error) {
 	if j.params.Diarize {
