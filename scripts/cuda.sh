@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # cuda.sh builds bin/libggml-cuda.so, ggml's part for NVIDIA's GPUs, from the pinned source of the engine. steno loads it where it
-# lies beside the program, so one binary serves machines with GPUs and without. nothing is done where source, toolkit and choices are
+# lies beside the program, so one binary serves machines with GPUs and without. Nothing is done where source, toolkit and choices are
 # as before.
 #
 # CUDA_ARCHS   the GPUs to build for, as CMake names them ("80", "86-real;90-virtual"); all that ggml is optimised for by default
@@ -46,30 +46,37 @@ key() { { echo "$archs" "$1"; cat "$0"; cat "$build/engine/key"; "$1/bin/nvcc" -
 
 only_one cuda
 mkdir -p "$cuda" bin
-home=$(toolkit) || { [ "${CUDA_TOOLKIT:-}" = pip ] && from_pip && home=$(toolkit); } ||
-    die "nvcc is not here: install NVIDIA's CUDA toolkit (CUDA_HOME names its folder), or let CUDA_TOOLKIT=pip make cuda fetch it"
+if ! home=$(toolkit); then
+    [ "${CUDA_TOOLKIT:-}" = pip ] ||
+        die "nvcc is not here: install NVIDIA's CUDA toolkit (CUDA_HOME names its folder), or let CUDA_TOOLKIT=pip make cuda fetch it"
+    from_pip
+    home=$(toolkit)
+fi
 want=$(key "$home")
 if [ "$(cat "$cuda/key" 2>/dev/null)" = "$want" ] && [ -e "$out" ]; then
     exit 0
 fi
 
-say "building for $archs with $("$home/bin/nvcc" --version | sed -n 's/^.*release \([^,]*\),.*$/CUDA \1/p') and $(nproc) jobs: this takes a while"
+say "building for $archs with $("$home/bin/nvcc" --version | sed -n 's/^.*release \([^,]*\),.*$/CUDA \1/p'): this takes a while"
 rm -rf "$cuda/obj" "$cuda/key"
-# The library is loaded into a program that has the rest of ggml in it and shows it (-Wl,--export-dynamic), so it is linked here, without
-# a second copy of that. No flash attention: it excludes windows of their own length (docs/adr/0003-one-pass.md). No VMM: its memory
-# pools want to be freed in the order of their making, and decode states end in any.
-cmake -S "$src" -B "$cuda/obj" -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=ON -DGGML_BACKEND_DL=ON -DGGML_CPU=OFF -DGGML_CUDA=ON \
-    -DGGML_NATIVE=OFF -DGGML_CCACHE=OFF -DGGML_CUDA_FA=OFF -DGGML_CUDA_NO_VMM=ON -DGGML_CUDA_NCCL=OFF -DGGML_CUDA_GRAPHS=ON \
-    -DCUDAToolkit_ROOT="$home" -DCMAKE_CUDA_COMPILER="$home/bin/nvcc" -DCMAKE_CUDA_ARCHITECTURES="$archs" >"$cuda/build.log" 2>&1 &&
-    cmake --build "$cuda/obj" -j "${CUDA_JOBS:-$(nproc)}" --target ggml-cuda >>"$cuda/build.log" 2>&1 || {
+
+# The library is loaded into a program that has the rest of ggml in it and shows it (-Wl,--export-dynamic), so it is linked below, without a
+# second copy of that. No flash attention: it excludes windows of their own length (docs/adr/0003-one-pass.md). No VMM: its memory pools
+# want to be freed in the order of their making, and decode states end in any.
+configure() {
+    cmake -S "$src" -B "$cuda/obj" -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=ON -DGGML_BACKEND_DL=ON -DGGML_CPU=OFF \
+        -DGGML_CUDA=ON -DGGML_NATIVE=OFF -DGGML_CCACHE=OFF -DGGML_CUDA_FA=OFF -DGGML_CUDA_NO_VMM=ON -DGGML_CUDA_NCCL=OFF \
+        -DCUDAToolkit_ROOT="$home" -DCMAKE_CUDA_COMPILER="$home/bin/nvcc" -DCMAKE_CUDA_ARCHITECTURES="$archs"
+}
+if ! { configure && cmake --build "$cuda/obj" -j "${CUDA_JOBS:-$(nproc)}" --target ggml-cuda; } >"$cuda/build.log" 2>&1; then
     tail -n 20 "$cuda/build.log" >&2
     die "ggml's CUDA part did not build; all output: $cuda/build.log"
-}
+fi
 lib=$home/lib64
 [ -d "$lib" ] || lib=$home/lib
 mapfile -d '' objects < <(find "$cuda/obj/src/ggml-cuda" -name '*.o' -print0)
 c++ -shared -o "$out.new" "${objects[@]}" -L"$lib" -lcudart_static -lcublas -ldl -lrt -lpthread \
-    -Wl,-rpath,'$ORIGIN',-rpath,"$lib" -Wl,--gc-sections || die "ggml's CUDA part could not be linked"
+    -Wl,-rpath,"\$ORIGIN:$lib" -Wl,--gc-sections || die "ggml's CUDA part could not be linked"
 mv "$out.new" "$out"
 echo "$want" >"$cuda/key"
 say "$out is $(du -h "$out" | cut -f1)"
