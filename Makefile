@@ -48,10 +48,8 @@ test: build models samples ## run all tests with the real engine and the race de
 	@scripts/prometheus.sh >/dev/null
 	CGO_ENABLED=0 go build ./...
 	$(CGO) && $(if $(CORPUS),STENO_CORPUS=$(CORPUS)) go test -race -timeout 30m $(PKG)
-	@[ "$(PKG)" != ./... ] || $(MAKE) --no-print-directory programme
 
-# Tier T0 of the fault programme comes when all else has been tested, for it has the machine to itself then.
-programme: faults
+programme: faults ## run tier T0 of the fault programme as a test: each row a subtest
 	@$(CGO) && STENO_FAULTS=$(CURDIR)/.build/fault $(if $(SEED),STENO_FAULT_SEED=$(SEED)) \
 		go test -race -tags programme -count=1 -timeout 20m -v -run TestProgramme ./internal/fault
 

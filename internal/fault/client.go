@@ -25,6 +25,7 @@ type Client struct {
 	base  string // http://host:port
 	http  *http.Client
 	token atomic.Value // a string
+	since atomic.Value // when it was got
 	again []int        // statuses after which insist tries again
 	renew bool         // whether a token that is refused is replaced
 }
@@ -35,6 +36,9 @@ func newClient(base string) *Client {
 		http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}, Timeout: 20 * time.Second},
 	}
 }
+
+// tokens is where a password is given for a token.
+const tokens = "/api/v1/auth/token"
 
 // answer is what a call got.
 type answer struct {
@@ -57,6 +61,12 @@ func (c *Client) call(ctx context.Context, method, path string, body any, header
 			return answer{}, err
 		}
 		r = bytes.NewReader(data)
+	}
+	// A token is good for an hour, and rows may take longer.
+	if since, got := c.since.Load().(time.Time); got && path != tokens && time.Since(since) > 40*time.Minute {
+		if err := c.login(ctx); err != nil {
+			return answer{}, err
+		}
 	}
 	req, err := http.NewRequestWithContext(ctx, method, c.base+path, r)
 	if err != nil {
@@ -133,8 +143,11 @@ func (c *Client) login(ctx context.Context) error {
 		Token string `json:"access_token"`
 	}
 	who := map[string]string{"username": user, "password": password}
-	err := c.into(ctx, &got, http.StatusOK, "POST", "/api/v1/auth/token", fixed(who))
-	c.token.Store(got.Token)
+	err := c.into(ctx, &got, http.StatusOK, "POST", tokens, fixed(who))
+	if err == nil {
+		c.token.Store(got.Token)
+		c.since.Store(time.Now())
+	}
 	return err
 }
 

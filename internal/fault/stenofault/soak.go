@@ -19,9 +19,14 @@ func soak(ctx context.Context, cfg fault.Config, long time.Duration) error {
 	r, err := fault.Soak(ctx, fault.SoakConfig{
 		Programs: cfg.Programs, Length: long, Speech: cfg.Speech, Seed: cfg.Seed, Folder: cfg.Folder, Out: cfg.Out,
 	})
-	if err != nil {
+	if err != nil && len(r.Samples) == 0 {
 		return err
 	}
+	return errors.Join(err, report(cfg, r)) // what there is of a soak that could not go on is shown all the same
+}
+
+// report writes soak.json and soak.svg, and says the figures.
+func report(cfg fault.Config, r fault.SoakReport) error {
 	data, err := json.MarshalIndent(r, "", " ")
 	if err != nil {
 		return err
