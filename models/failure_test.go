@@ -194,7 +194,7 @@ func TestDeathsFarApartAreNoQuarantine(t *testing.T) {
 func TestALeaseGrantedToOneWhoLeavesComesBack(t *testing.T) {
 	s := newScript()
 	in(t, PoolConfig{}, s, func(t *testing.T, p *Pool) {
-		granted, err := p.request(t.Context(), specA)
+		granted, _, err := p.request(t.Context(), specA)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -152,14 +152,14 @@ func WithFlow(ctx context.Context, flow string) context.Context {
 // AcquireTimeout allow. The caller must Release the lease. Errors that a user can act on are *job.Error: class RESOURCE where
 // memory is short, TRANSIENT where waiting helps, and what the Loader gives.
 func (p *Pool) Acquire(ctx context.Context, s Spec) (*Lease, error) {
-	t, err := p.request(ctx, s)
+	t, spec, err := p.request(ctx, s)
 	if err != nil {
 		return nil, fmt.Errorf("acquire model %s: %w", s, err)
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, p.cfg.AcquireTimeout, &job.Error{
 		Class: job.Resource, Code: "MODEL_BUSY",
 		Message: fmt.Sprintf("no room for model %s became free within %s; try again later, or allow more models or memory",
-			t.spec, p.cfg.AcquireTimeout),
+			spec, p.cfg.AcquireTimeout),
 	})
 	defer cancel()
 	select {
@@ -174,14 +174,14 @@ func (p *Pool) Acquire(ctx context.Context, s Spec) (*Lease, error) {
 	return t.lease, nil
 }
 
-// request puts a ticket into the queue.
-func (p *Pool) request(ctx context.Context, s Spec) (*ticket, error) {
+// request puts a ticket into the queue, and returns it with what it asks for now: it may be placed elsewhere while it waits.
+func (p *Pool) request(ctx context.Context, s Spec) (*ticket, Spec, error) {
 	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
+		return nil, s, context.Cause(ctx)
 	}
 	s, err := p.resolve(s)
 	if err != nil {
-		return nil, err
+		return nil, s, err
 	}
 	var choices []string
 	if s.Device == Auto {
@@ -191,7 +191,7 @@ func (p *Pool) request(ctx context.Context, s Spec) (*ticket, error) {
 	need, known := p.known(s)
 	if !known {
 		if need, err = p.loader.Estimate(s); err != nil {
-			return nil, fmt.Errorf("predict memory: %w", err)
+			return nil, s, fmt.Errorf("predict memory: %w", err)
 		}
 	}
 	flow, _ := ctx.Value(flowKey{}).(string)
@@ -200,7 +200,7 @@ func (p *Pool) request(ctx context.Context, s Spec) (*ticket, error) {
 	defer p.unlock()
 	p.place(t)
 	p.queue = append(p.queue, t)
-	return t, nil
+	return t, t.spec, nil
 }
 
 // resolve fills in the device.

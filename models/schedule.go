@@ -37,18 +37,19 @@ func (p *Pool) pass() bool {
 		case e != nil:
 			p.grantCopy(t, held)
 		default:
-			cold := t.cold
-			t.cold = true
 			err := p.refuse(t)
 			switch {
 			case err == nil && head == nil && p.makeRoom(t):
+				t.cold = true
 				p.load(t)
-			case p.grantCopy(t, held):
-				t.cold = cold
+			case p.grantCopy(t, held): // and t is its caller's from here on
 			case err != nil:
 				p.resolveTicket(t, nil, err)
-			case head == nil:
-				head, held = t, p.reserved(t)
+			default:
+				t.cold = true
+				if head == nil {
+					head, held = t, p.reserved(t)
+				}
 			}
 		}
 	}
