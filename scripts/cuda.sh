@@ -9,7 +9,7 @@
 source "$(dirname "$0")/lib.sh"
 
 archs=${CUDA_ARCHS:-75-virtual;80-virtual;86-real;89-real;90-virtual;120a-real}
-src=$build/engine/src/ggml
+src=$build/engine/src
 cuda=$build/cuda
 out=bin/libggml-cuda.so
 
@@ -65,6 +65,7 @@ rm -rf "$cuda/obj" "$cuda/key"
 # want to be freed in the order of their making, and decode states end in any.
 configure() {
     cmake -S "$src" -B "$cuda/obj" -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=ON -DGGML_BACKEND_DL=ON -DGGML_CPU=OFF \
+        -DWHISPER_BUILD_TESTS=OFF -DWHISPER_BUILD_EXAMPLES=OFF \
         -DGGML_CUDA=ON -DGGML_NATIVE=OFF -DGGML_CCACHE=OFF -DGGML_CUDA_FA=OFF -DGGML_CUDA_NO_VMM=ON -DGGML_CUDA_NCCL=OFF \
         -DCUDAToolkit_ROOT="$home" -DCMAKE_CUDA_COMPILER="$home/bin/nvcc" -DCMAKE_CUDA_ARCHITECTURES="$archs"
 }
@@ -74,7 +75,7 @@ if ! { configure && cmake --build "$cuda/obj" -j "${CUDA_JOBS:-$(nproc)}" --targ
 fi
 lib=$home/lib64
 [ -d "$lib" ] || lib=$home/lib
-mapfile -d '' objects < <(find "$cuda/obj/src/ggml-cuda" -name '*.o' -print0)
+mapfile -d '' objects < <(find "$cuda/obj/ggml/src/ggml-cuda" -name '*.o' -print0)
 c++ -shared -o "$out.new" "${objects[@]}" -L"$lib" -lcudart_static -lcublas -ldl -lrt -lpthread \
     -Wl,-rpath,"\$ORIGIN:$lib" -Wl,--gc-sections || die "ggml's CUDA part could not be linked"
 mv "$out.new" "$out"
