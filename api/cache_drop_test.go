@@ -103,7 +103,7 @@ func TestCacheMetrics(t *testing.T) {
 		spy.Cache = c.Cache
 		c.Cache = &spy
 	})
-	want := map[string]float64{}
+	want := map[string]float64{"hit": 0, "miss": 0, "error": 0}
 	check := func(what string, change map[string]float64) {
 		t.Helper()
 		for name, n := range change {
