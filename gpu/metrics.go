@@ -27,7 +27,7 @@ func (c Collector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByC
 
 // Collect implements prometheus.Collector.
 func (c Collector) Collect(ch chan<- prometheus.Metric) {
-	cards, err := c.Monitor.latest()
+	cards, err := c.Monitor.Known()
 	for _, card := range cards {
 		show := func(d *prometheus.Desc, v float64) {
 			ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, card.ID(), card.UUID)

@@ -90,8 +90,9 @@ func (m *Monitor) Cards(ctx context.Context) ([]Card, error) {
 	return cards, err
 }
 
-// latest is what the driver said when it answered last, and the error of a later question. The first question is asked now.
-func (m *Monitor) latest() ([]Card, error) {
+// Known is what the driver said when it answered last, and the error of a later question that it did not answer. The first
+// question is asked now.
+func (m *Monitor) Known() ([]Card, error) {
 	m.seen.Lock()
 	asked := !m.at.IsZero()
 	m.seen.Unlock()
@@ -101,13 +102,6 @@ func (m *Monitor) latest() ([]Card, error) {
 	m.seen.Lock()
 	defer m.seen.Unlock()
 	return m.last, m.err
-}
-
-// Latest is what the driver said last, without a new question.
-func (m *Monitor) Latest() []Card {
-	m.seen.Lock()
-	defer m.seen.Unlock()
-	return m.last
 }
 
 // ask has the child answer. mu is held.
@@ -207,46 +201,6 @@ func (m *Monitor) Watch(ctx context.Context, every time.Duration) {
 			return
 		}
 	}
-}
-
-// Machine is a host with the cards that its driver tells of; models.Inventory is one use of it.
-type Machine struct {
-	Host
-	Monitor *Monitor // nil for none
-}
-
-// Devices lists the CPU and the cards, those that cannot be used too, which say why, as they were when the driver was last asked:
-// by the Watch that runs, or now where it never was. While it does not answer the cards are as it has told last, with that as
-// their problem.
-func (m Machine) Devices() []Device {
-	all := m.Host.Devices()
-	if m.Monitor == nil {
-		return all
-	}
-	cards, err := m.Monitor.latest()
-	for _, c := range cards {
-		d := c.Device()
-		if err != nil {
-			d.Free, d.Problem = 0, cmp.Or(d.Problem, err.Error())
-		}
-		all = append(all, d)
-	}
-	return all
-}
-
-// Measure asks the driver now for a device.
-func (m Machine) Measure(ctx context.Context, id string) (Device, error) {
-	if m.Monitor != nil && id != CPUID {
-		if _, err := m.Monitor.Cards(ctx); err != nil {
-			return Device{}, fmt.Errorf("measure device %s: %w", id, err)
-		}
-	}
-	for _, d := range m.Devices() {
-		if d.ID == id {
-			return d, nil
-		}
-	}
-	return Device{}, fmt.Errorf("measure device %s: it is not on this machine", id)
 }
 
 // Close ends the child. The monitor may be asked again after it.

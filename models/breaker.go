@@ -11,8 +11,8 @@ import (
 	"steno/job"
 )
 
-// seating is a model on a device.
-type seating struct{ model, device string }
+// placement is a model on a device.
+type placement struct{ model, device string }
 
 // deaths counts how often a model's engine died.
 type deaths struct {
@@ -23,7 +23,7 @@ type deaths struct {
 // recordDeath counts a death, and puts the model into quarantine on the device at the last one allowed. mu is held.
 func (p *Pool) recordDeath(model, device string, cause error) {
 	p.metrics.deaths.WithLabelValues(model).Inc()
-	at := seating{model, device}
+	at := placement{model, device}
 	d := p.breaker[at]
 	if d == nil {
 		d = &deaths{}
@@ -38,7 +38,7 @@ func (p *Pool) recordDeath(model, device string, cause error) {
 	}
 	d.at, d.until = nil, now.Add(p.cfg.Quarantine)
 	p.cfg.Log.Error("model is quarantined", "model", model, "device", device, "until", d.until)
-	if p.elsewhereToo(model) {
+	if p.runsElsewhere(model) {
 		return
 	}
 	all := p.Quarantined()
@@ -46,8 +46,8 @@ func (p *Pool) recordDeath(model, device string, cause error) {
 	p.resting.Store(&all)
 }
 
-// elsewhereToo tells whether a model may run on a device where it does not rest. mu is held.
-func (p *Pool) elsewhereToo(model string) bool {
+// runsElsewhere tells whether a model may run on a device where it does not rest. mu is held.
+func (p *Pool) runsElsewhere(model string) bool {
 	if cmp.Or(p.cfg.ModelDevice[model], p.cfg.Device) != Auto {
 		return false
 	}
@@ -75,7 +75,7 @@ func (p *Pool) Quarantined() map[string]time.Time {
 
 // quarantined is the error of a request for a model in quarantine on a device. mu is held.
 func (p *Pool) quarantined(model, device string) error {
-	d := p.breaker[seating{model, device}]
+	d := p.breaker[placement{model, device}]
 	if d == nil || !time.Now().Before(d.until) {
 		return nil
 	}

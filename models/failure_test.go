@@ -141,7 +141,7 @@ func TestIdleEngineThatDiesIsReplaced(t *testing.T) {
 		}
 		s.engines[1].die(nil) // served its time
 		synctest.Wait()
-		if d := p.breaker[seating{"a", gpu.CPUID}]; len(d.at) != 1 {
+		if d := p.breaker[placement{"a", gpu.CPUID}]; len(d.at) != 1 {
 			t.Errorf("%d deaths are counted, want 1: an end without an error is none", len(d.at))
 		}
 	})

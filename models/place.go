@@ -2,14 +2,10 @@ package models
 
 import (
 	"cmp"
-	"context"
-	"errors"
-	"fmt"
 	"slices"
 	"time"
 
 	"steno/gpu"
-	"steno/job"
 )
 
 // Auto as a device leaves the choice to the pool, for each request anew: a GPU that can be used, or the CPU where there is none.
@@ -31,8 +27,8 @@ func (p *Pool) choices() []string {
 	return cards
 }
 
-// seat is what a device offers to a request.
-type seat struct {
+// offer is what a device offers to a request.
+type offer struct {
 	device string
 	rank   rank
 	load   float64   // leases and requests that wait, for each decode slot
@@ -40,7 +36,7 @@ type seat struct {
 	idle   time.Time // of the model that would give way first, when it was last used
 }
 
-// rank orders seats, the best first.
+// rank orders offers, the best first.
 type rank int
 
 const (
@@ -59,12 +55,12 @@ const (
 // A second copy of a model is loaded only while nobody waits for room: the load would wait for them, and the caller, who may hold
 // what they wait for, with it. mu is held.
 func (p *Pool) place(t *ticket) {
-	var best *seat
+	var best *offer
 	for _, id := range t.choices {
 		if t.tried[id] {
 			continue
 		}
-		s := p.seat(t, id)
+		s := p.offer(t, id)
 		if best == nil || s.before(*best) {
 			best = &s
 		}
@@ -74,12 +70,12 @@ func (p *Pool) place(t *ticket) {
 	}
 }
 
-func (s seat) before(o seat) bool {
+func (s offer) before(o offer) bool {
 	return cmp.Or(cmp.Compare(s.rank, o.rank), cmp.Compare(s.load, o.load), s.idle.Compare(o.idle), cmp.Compare(o.free, s.free)) < 0
 }
 
-// seat looks at a device for t. mu is held.
-func (p *Pool) seat(t *ticket, id string) seat {
+// offer looks at what a device has for t. mu is held.
+func (p *Pool) offer(t *ticket, id string) offer {
 	users, waiting := 0, false
 	for e := range p.all {
 		if e.device == id {
@@ -92,16 +88,16 @@ func (p *Pool) seat(t *ticket, id string) seat {
 		}
 		waiting = waiting || p.entries[q.spec] == nil && !q.nothing
 	}
-	spec := t.spec
-	spec.Device = id
-	e, copies := p.entries[spec], false
+	asked := *t
+	asked.spec.Device, asked.device = id, id
+	e, copies := p.entries[asked.spec], false
 	for _, other := range t.choices {
+		spec := t.spec
 		spec.Device = other
 		copies = copies || p.entries[spec] != nil
 	}
 	staying := func(*entry) bool { return false }
-	asked := ticket{spec: Spec{Model: t.spec.Model, Device: id, Words: t.spec.Words}, device: id, need: t.need}
-	s := seat{
+	s := offer{
 		device: id, rank: full, load: float64(users) / float64(p.limits[id].Slots), free: p.limits[id].Bytes - p.taken(id, staying),
 	}
 	switch {
@@ -138,44 +134,4 @@ func (p *Pool) elsewhere(t *ticket) bool {
 	t.oom, t.evicted, p.changed = false, false, true
 	p.cfg.Log.Warn("model is loaded elsewhere", "model", t.spec.Model, "device", t.device, "failed_on", from)
 	return true
-}
-
-// Measurer is an Inventory that can look at one device now.
-type Measurer interface {
-	Measure(ctx context.Context, id string) (gpu.Device, error)
-}
-
-// errDevice says that a device cannot be used.
-var errDevice = errors.New("device cannot be used")
-
-// room waits until a device other than the CPU has the memory that a load needs: a driver gives the memory of a process back a
-// while after its end. Where that does not come within ReturnTimeout, others have it, and the error is ErrOutOfMemory.
-func (p *Pool) room(ctx context.Context, e *entry) error {
-	m, ok := p.cfg.Inventory.(Measurer)
-	if !ok || e.device == gpu.CPUID {
-		return nil
-	}
-	for began := time.Now(); ; {
-		d, err := m.Measure(ctx, e.device)
-		if err == nil && d.Problem != "" {
-			err = errors.New(d.Problem)
-		}
-		switch {
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
-		case err != nil:
-			return &job.Error{
-				Class: job.Transient, Code: "DEVICE_LOST", Err: fmt.Errorf("%w: %w", errDevice, err),
-				Message: fmt.Sprintf("device %s of this worker cannot be used: %v; the job is tried again elsewhere", e.device, err),
-			}
-		case d.Free >= e.bytes:
-			return nil
-		case time.Since(began) >= p.cfg.ReturnTimeout:
-			return fmt.Errorf("%w: %d MiB of %s are free, and %d are needed", ErrOutOfMemory, d.Free>>20, e.device, e.bytes>>20)
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(200 * time.Millisecond):
-		}
-	}
 }

@@ -41,7 +41,7 @@ type Pool struct {
 	pins    map[Spec]bool   // exempt from eviction, loaded or not
 	learned map[Spec]int64  // bytes that engines turned out to take; Spec.Device is the actual device
 	loads   map[Spec]int    // successful loads since the start
-	breaker map[seating]*deaths
+	breaker map[placement]*deaths
 	changed bool // by the current pass
 	started int  // loads
 	ended   int  // engines that ended by themselves
@@ -72,7 +72,7 @@ func NewPool(cfg PoolConfig, loader Loader, metrics *Metrics) (*Pool, error) {
 	p := &Pool{
 		cfg: cfg, limits: limits, gates: map[string]*Gate{}, loader: loader, metrics: metrics,
 		entries: map[Spec]*entry{}, all: map[*entry]bool{}, pins: map[Spec]bool{}, learned: map[Spec]int64{},
-		loads: map[Spec]int{}, breaker: map[seating]*deaths{}, moved: map[string]time.Time{}, decodes: map[*decoding]bool{},
+		loads: map[Spec]int{}, breaker: map[placement]*deaths{}, moved: map[string]time.Time{}, decodes: map[*decoding]bool{},
 	}
 	for id, l := range limits {
 		p.gates[id] = NewGate(l.Slots, cfg.Burst)

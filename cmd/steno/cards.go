@@ -25,12 +25,12 @@ var cardsChild = []string{"/proc/self/exe", "cards"}
 
 // cardsCmd is that child. Only steno itself starts it.
 func (a *app) cardsCmd() *cobra.Command {
-	var fake string
+	open := openDriver
 	cmd := &cobra.Command{
 		Use: "cards", Hidden: true, Args: args(cobra.NoArgs),
 		PersistentPreRunE: func(*cobra.Command, []string) error { return nil }, // it has no settings of its own
 		RunE: func(*cobra.Command, []string) (err error) {
-			d, err := openCards(fake)
+			d, err := open()
 			if err != nil {
 				return err
 			}
@@ -38,7 +38,7 @@ func (a *app) cardsCmd() *cobra.Command {
 			return gpu.Serve(a.std.in, a.std.out, d.Cards)
 		},
 	}
-	cmd.Flags().StringVar(&fake, "fake", "", "GPUs of a fault test")
+	fakeFlag(cmd, &open)
 	return cmd
 }
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/NVIDIA/go-nvml/pkg/nvml/mock/server"
+	"github.com/spf13/cobra"
 
 	"steno/gpu"
 	"steno/gpu/driver"
@@ -38,10 +39,17 @@ type fakeCards struct {
 	file   string
 }
 
-func openCards(fake string) (cards, error) {
-	if fake == "" {
-		return openDriver()
+// fakeFlag lets the child ask GPUs that are not there.
+func fakeFlag(cmd *cobra.Command, open *func() (cards, error)) {
+	fake := cmd.Flags().String("fake", "", "GPUs of a fault test, as in STENO_CARDS")
+	cmd.PreRun = func(cmd *cobra.Command, _ []string) {
+		if cmd.Flags().Changed("fake") {
+			*open = func() (cards, error) { return openFake(*fake) }
+		}
 	}
+}
+
+func openFake(fake string) (cards, error) {
 	count, file, _ := strings.Cut(fake, ":")
 	n, err := strconv.Atoi(count)
 	if err != nil {

@@ -37,7 +37,7 @@ func describe(p *models.Pool, cards *gpu.Monitor) about {
 	r := p.Report()
 	d := about{Version: version, Devices: r.Devices, Models: r.Models}
 	if cards != nil {
-		d.Cards = cards.Latest()
+		d.Cards, _ = cards.Known() // the devices say what is wrong
 	}
 	return d
 }
