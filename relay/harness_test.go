@@ -236,6 +236,20 @@ func (r *rig) eventually(what string, ok func() bool) {
 	}
 }
 
+// counted waits until a series of a relay has reached n, and wants it to be no more. What a relay does can be seen before it is counted.
+func counted(t *testing.T, cfg relay.Config, name, label, value string, n float64) {
+	t.Helper()
+	var got float64
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if got = counter(t, cfg, name, label, value); got >= n {
+			break
+		}
+	}
+	if got != n {
+		t.Errorf("%s{%s=%q} is %v, want %v", name, label, value, got, n)
+	}
+}
+
 // counter reads a series of a relay.
 func counter(t *testing.T, cfg relay.Config, name, label, value string) float64 {
 	t.Helper()
