@@ -16,7 +16,7 @@ import (
 type HealConfig struct {
 	// Every is the time between two looks. Default 5 s.
 	Every time.Duration
-	// Pause is the least time between two restarts. It doubles with each that did not help, up to 16 times. Default 30 s.
+	// Pause is the least time between two restarts. It doubles with each that did not help, up to 16 times. Default 5 s.
 	Pause time.Duration
 	// Restarted, if set, is told of each restart and whether it helped.
 	Restarted func(err error)
@@ -29,7 +29,7 @@ const probeStream, probeSubject = "STENO_PROBE", "steno.probe"
 // on its data (Restart) once there is room. So it is after the disk was full: each stream that wanted to write then refuses all
 // writes from then on. It returns when ctx has ended.
 func (s *Server) Heal(ctx context.Context, cfg HealConfig) {
-	cfg.Every, cfg.Pause = or(cfg.Every, 5*time.Second), or(cfg.Pause, 30*time.Second)
+	cfg.Every, cfg.Pause = or(cfg.Every, 5*time.Second), or(cfg.Pause, 5*time.Second)
 	tick := time.NewTicker(cfg.Every)
 	defer tick.Stop()
 	var again time.Time // not before then is the server started again
