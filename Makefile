@@ -42,11 +42,12 @@ cuda: build ## build bin/libggml-cuda.so for NVIDIA's GPUs, where nvcc is found 
 portable-check: portable models samples ## check bin/steno-portable with each instruction set, and on emulated CPUs
 	@scripts/portable.sh
 
-test: build models samples ## run all tests with the real engine and the race detector (PKG=./audio/... for some)
+test: build models samples ## run tier T0 of the fault programme and all tests, with the race detector (PKG=./audio/... for some tests)
 	@scripts/tools.sh espeak-ng postgresql redis-server sqlite3
 	@scripts/clients.sh
 	@scripts/prometheus.sh >/dev/null
 	CGO_ENABLED=0 go build ./...
+	@[ "$(PKG)" != ./... ] || $(MAKE) programme
 	$(CGO) && $(if $(CORPUS),STENO_CORPUS=$(CORPUS)) go test -race -timeout 30m $(PKG)
 
 programme: faults ## run tier T0 of the fault programme as a test: each row a subtest

@@ -133,7 +133,9 @@ func (n *Node) Lowest(ctx context.Context, within time.Duration) (map[string]flo
 
 // Profile writes a profile of the node to a file in its folder.
 func (n *Node) Profile(ctx context.Context, what, name string) error {
-	a, err := newClient("http://"+n.admin).call(ctx, "GET", "/debug/pprof/"+what, nil)
+	c := newClient("http://" + n.admin)
+	defer c.http.CloseIdleConnections() // it would be counted among what the node holds
+	a, err := c.call(ctx, "GET", "/debug/pprof/"+what, nil)
 	if err != nil {
 		return err
 	}

@@ -68,6 +68,7 @@ type Oracle struct {
 	// dead lists the ids of the dead letters.
 	dead     func(context.Context) ([]string, error)
 	patience time.Duration // for dead letters: who buries may have died, and the reconciler comes every 30 s
+	gap      time.Duration // at least that between two jobs of Load; 0 is none
 
 	mu     sync.Mutex
 	sounds []*Sound
@@ -215,7 +216,11 @@ func (o *Oracle) load(ctx context.Context, depth int, pick func() *Sound) (stop 
 	go func() {
 		for {
 			_ = o.look(ctx) // the service may be down now
-			for range depth - o.open() {
+			few := depth - o.open()
+			if o.gap > 0 {
+				few = min(few, 1)
+			}
+			for range few {
 				if _, err := o.Submit(ctx, pick(), "", done); err != nil {
 					ended <- err
 					return
@@ -225,7 +230,7 @@ func (o *Oracle) load(ctx context.Context, depth int, pick func() *Sound) (stop 
 			case <-stopped:
 				ended <- nil
 				return
-			case <-time.After(50 * time.Millisecond):
+			case <-time.After(cmp.Or(o.gap, 50*time.Millisecond)):
 			}
 		}
 	}()
@@ -235,29 +240,26 @@ func (o *Oracle) load(ctx context.Context, depth int, pick func() *Sound) (stop 
 	}
 }
 
-func (o *Oracle) open() int {
+func (o *Oracle) open() int { return len(o.unended()) }
+
+// unended lists the tasks that are open.
+func (o *Oracle) unended() []string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	n := 0
-	for _, t := range o.tasks {
+	var ids []string
+	for id, t := range o.tasks {
 		if t.ended.IsZero() {
-			n++
+			ids = append(ids, id)
 		}
 	}
-	return n
+	return ids
 }
 
-// closed counts the tasks that have ended.
-func (o *Oracle) closed() int {
+// anyOpen says whether one of the tasks is open.
+func (o *Oracle) anyOpen(ids []string) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	n := 0
-	for _, t := range o.tasks {
-		if !t.ended.IsZero() {
-			n++
-		}
-	}
-	return n
+	return slices.ContainsFunc(ids, func(id string) bool { return o.tasks[id].ended.IsZero() })
 }
 
 // took lists, in order, how long the jobs took from their acceptance that were done between two times.
@@ -280,6 +282,14 @@ func (o *Oracle) Fault(what string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.faults = append(o.faults, time.Now())
+}
+
+// Over says that the last fault has ended: what it held up recovers from now on.
+func (o *Oracle) Over() {
+	o.ledger.Write(o.row, "over", "", "")
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.faults[len(o.faults)-1] = time.Now()
 }
 
 // Wrong notes a broken promise.

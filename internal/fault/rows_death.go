@@ -34,7 +34,7 @@ func (r *run) killWorkers(ctx context.Context, f *injection, n int) (Row, error)
 			return Row{}, err
 		}
 	}
-	o := newOracle(f.id, c.client, c.Dead, r.ledger, r.Seed)
+	o := r.oracle(f, c.client, c.Dead)
 	if err := o.Learn(ctx, sounds(r.Seed, []int{2, 5, 40})...); err != nil {
 		return Row{}, err
 	}
@@ -121,10 +121,9 @@ func (r *run) killEngines(ctx context.Context, f *injection, n int) (Row, error)
 		if i%10 == 9 {
 			s = syscall.SIGSTOP
 		}
-		// Work must come through between two kills, for a chunk that two engines die under is poison, and an engine that dies again
-		// and again while it loads does none.
-		before := o.closed()
-		for end := time.Now().Add(time.Minute); o.closed() == before && time.Now().Before(end); {
+		// What the last kill hit must have come through before the next, for a chunk that three engines in a row die under is given
+		// up as what they died of.
+		for end, hit := time.Now().Add(time.Minute), o.unended(); o.anyOpen(hit) && time.Now().Before(end); {
 			time.Sleep(20 * time.Millisecond)
 		}
 		time.Sleep(time.Duration(choices.IntN(600)) * time.Millisecond)

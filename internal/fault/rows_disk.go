@@ -109,6 +109,7 @@ func (r *run) fullDisks(ctx context.Context, f *injection, n int) (Row, error) {
 		if err := free(); err != nil {
 			return Row{}, err
 		}
+		o.Over()
 		began := time.Now()
 		if _, err := o.Submit(ctx, o.any(), "", done); err != nil {
 			return Row{}, err

@@ -21,7 +21,7 @@ func (r *run) disturbNATS(ctx context.Context, f *injection, n int) (Row, error)
 			return Row{}, err
 		}
 	}
-	o := newOracle(f.id, c.client, c.Dead, r.ledger, r.Seed)
+	o := r.oracle(f, c.client, c.Dead)
 	if err := o.Learn(ctx, sounds(r.Seed, []int{2, 5, 40})...); err != nil {
 		return Row{}, err
 	}

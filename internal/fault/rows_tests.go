@@ -51,7 +51,7 @@ const fuzzed = ` Fuzz(ParseMessage|CleanName|ParseProbe|Merge|Writers|Frames|Tok
 
 // fuzz runs the fuzz targets for ten minutes each (F19); n is how many there are at least.
 func (r *run) fuzz(ctx context.Context, _ *injection, n int) (Row, error) {
-	out, err := r.tool(ctx, []string{"FUZZTIME=10m"}, "scripts/fuzz.sh", fuzzed)
+	out, err := r.tool(ctx, []string{"FUZZTIME=10m"}, "nice", "-n", "19", filepath.Join(r.Root, "scripts/fuzz.sh"), fuzzed)
 	row := Row{}
 	for line := range strings.Lines(string(out)) { // package target executions interesting crashes
 		f := strings.Fields(line)
