@@ -15,7 +15,7 @@ import (
 	"steno/job"
 )
 
-// client is a program of the environment that scripts/clients.sh makes.
+// client is a program of the environment that scripts/python.sh makes.
 func client(t *testing.T, name string) string {
 	t.Helper()
 	path, err := filepath.Abs(filepath.Join("..", "..", ".build", "clients", "bin", name))
@@ -23,7 +23,7 @@ func client(t *testing.T, name string) string {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(path); err != nil {
-		t.Fatalf("%v: run scripts/clients.sh, as make test does", err)
+		t.Fatalf("%v: run scripts/python.sh clients, as make test does", err)
 	}
 	return path
 }
