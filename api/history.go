@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 
+	"steno/internal/failpoint"
 	"steno/job"
 	"steno/store"
 )
@@ -28,6 +29,9 @@ type historyOutput struct{ Body historyBody }
 
 // history lists the caller's tasks, by cursor unless a page is named.
 func (s *Server) history(ctx context.Context, in *historyInput) (*historyOutput, error) {
+	if failpoint.On {
+		failpoint.Hit(failpoint.HistoryRead)
+	}
 	f := store.Filter{Status: in.Status, Prefix: in.Prefix}
 	body := historyBody{Limit: in.Limit}
 	var tasks []store.Task

@@ -1,7 +1,8 @@
 // Package failpoint names the places at which a test may end the process, as a crash would.
 //
 // Programs built with -tags failpoints read the variable STENO_FAILPOINTS when they start: "name=kill" sends the process SIGKILL
-// when it gets to that place, "name=kill@3" when it gets there for the third time; several are divided by commas. In all other
+// when it gets to that place, "name=kill@3" when it gets there for the third time, and "name=delay@300ms" has it wait there each time;
+// several are divided by commas. In all other
 // programs a place is nothing at all: On is a false constant, so that the compiler leaves the call out with its arguments.
 //
 //	if failpoint.On {
@@ -35,6 +36,9 @@ const (
 	ConfirmAfter    = "confirm-after"    // the recorder: the queue knows
 )
 
+// HistoryRead is where the gateway reads a page of the history: what is slow there is to be seen by a load test.
+const HistoryRead = "history-read"
+
 // Work lists the places of a worker, those at which it hands a job back included.
 func Work() []string {
 	return []string{JobClaimed, Probed, Prepared, ChunkKept, Merged, ResultStored, EndRecorded}
@@ -50,7 +54,7 @@ func Handover() []string {
 
 // All lists every place once.
 func All() []string {
-	all := append(Handover(), Work()...)
+	all := append(append(Handover(), Work()...), HistoryRead)
 	slices.Sort(all)
 	return slices.Compact(all)
 }

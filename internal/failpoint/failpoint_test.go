@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // build makes the example program.
@@ -61,11 +62,16 @@ func TestKill(t *testing.T) {
 		{"create-committed=kill@3", "1\n2\n", true},
 		{"create-committed=kill@5", "1\n2\n3\n4\n", false},
 		{"submit-after=kill", "1\n2\n3\n4\n", false},
+		{"create-committed=delay@30ms", "1\n2\n3\n4\n", false},
 		{"submit-after=kill,create-committed=kill@2", "1\n", true},
 	} {
 		cmd := exec.CommandContext(t.Context(), path)
 		cmd.Env = append(os.Environ(), "STENO_FAILPOINTS="+c.points)
+		began := time.Now()
 		out, err := cmd.Output()
+		if took := time.Since(began); strings.Contains(c.points, "delay") && took < 4*30*time.Millisecond {
+			t.Errorf("%q: four visits took %v", c.points, took)
+		}
 		var exit *exec.ExitError
 		killed := errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL
 		if killed != c.killed || string(out) != c.visits {
@@ -77,7 +83,7 @@ func TestKill(t *testing.T) {
 func TestMistakes(t *testing.T) {
 	t.Parallel()
 	path := build(t, "failpoints")
-	for _, points := range []string{"nowhere=kill", "submit-after", "submit-after=wait", "submit-after=kill@0", "submit-after=kill@x"} {
+	for _, points := range []string{"nowhere=kill", "submit-after", "submit-after=wait", "submit-after=kill@0", "submit-after=kill@x", "submit-after=delay", "submit-after=delay@-1s"} {
 		cmd := exec.CommandContext(t.Context(), path)
 		cmd.Env = append(os.Environ(), "STENO_FAILPOINTS="+points)
 		out, err := cmd.CombinedOutput()

@@ -3,6 +3,7 @@
 package failpoint
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // On says whether this program was built to be killed.
@@ -31,41 +33,59 @@ const Script = "STENO_SCRIPT"
 const Cards = "STENO_CARDS"
 
 var (
-	mu   sync.Mutex
-	left = parse(os.Getenv(Variable)) // how many more visits each place allows; the last one kills
+	mu     sync.Mutex
+	points = parse(os.Getenv(Variable))
 )
 
+// point is what happens at a place.
+type point struct {
+	left  int           // how many more visits it allows; the last one kills
+	delay time.Duration // of each visit, where it does not kill
+}
+
 // parse reads the variable. A mistake in it ends the program, for a test that kills nothing shows nothing.
-func parse(text string) map[string]int {
-	points := map[string]int{}
+func parse(text string) map[string]*point {
+	points := map[string]*point{}
 	for entry := range strings.SplitSeq(text, ",") {
 		if entry == "" {
 			continue
 		}
 		name, action, _ := strings.Cut(entry, "=")
 		action, count, counted := strings.Cut(action, "@")
-		n := 1
+		p := &point{left: 1}
 		var err error
-		if counted {
-			n, err = strconv.Atoi(count)
+		switch {
+		case action == "delay":
+			p.delay, err = time.ParseDuration(count)
+		case action != "kill":
+			err = errors.New("no such action")
+		case counted:
+			p.left, err = strconv.Atoi(count)
 		}
-		if err != nil || n < 1 || action != "kill" || !slices.Contains(All(), name) {
-			panic(fmt.Sprintf("%s: %q is not name=kill or name=kill@3 with a name of %v", Variable, entry, All()))
+		if err != nil || p.left < 1 || p.delay < 0 || !slices.Contains(All(), name) {
+			panic(fmt.Sprintf("%s: %q is not name=kill, name=kill@3 or name=delay@300ms with a name of %v", Variable, entry, All()))
 		}
-		points[name] = n
+		points[name] = p
 	}
 	return points
 }
 
-// Hit ends the process by SIGKILL where STENO_FAILPOINTS says so.
+// Hit ends the process by SIGKILL, or waits, where STENO_FAILPOINTS says so.
 func Hit(name string) {
 	mu.Lock()
 	defer mu.Unlock()
-	if left[name] == 0 {
+	p := points[name]
+	if p == nil || p.left == 0 {
 		return
 	}
-	left[name]--
-	if left[name] == 0 {
+	if p.delay > 0 {
+		mu.Unlock()
+		time.Sleep(p.delay)
+		mu.Lock()
+		return
+	}
+	p.left--
+	if p.left == 0 {
 		_ = syscall.Kill(syscall.Getpid(), syscall.SIGKILL) // cannot fail for oneself
 		select {}
 	}
