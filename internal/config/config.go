@@ -20,6 +20,8 @@ type Config struct {
 
 	NATS      string // URL, or several with commas between; empty means the embedded server
 	NATSCreds string // credentials file for NATS, absolute; empty means none
+	// NATSReplicas is how many servers of an outside NATS keep each stream: 1, 3 or 5.
+	NATSReplicas int
 	// NATSListen is the host:port where the embedded NATS server listens; port 0 means a free one.
 	NATSListen string
 

@@ -37,7 +37,7 @@ func TestDefaults(t *testing.T) {
 	data := filepath.Join(dir, ".local", "share", "steno")
 	want := Config{
 		Data: data, Models: filepath.Join(data, "models"), Model: "base", FFmpeg: "ffmpeg", FFprobe: "ffprobe",
-		Listen: "127.0.0.1:8080", NATSListen: "127.0.0.1:0", DB: filepath.Join(data, "steno.db"), Keys: filepath.Join(data, "token.keys"),
+		Listen: "127.0.0.1:8080", NATSReplicas: 1, NATSListen: "127.0.0.1:0", DB: filepath.Join(data, "steno.db"), Keys: filepath.Join(data, "token.keys"),
 		CacheTTL: time.Minute, TokenLifetime: time.Hour, Session: 30 * 24 * time.Hour, UserRate: 50, AddressRate: 100, LoginRate: 10,
 		Jobs: 4, PoolModels: 2, PoolIdle: 10 * time.Minute,
 		MaxDuration: 24 * time.Hour, MaxUpload: 2 << 30, Admin: "127.0.0.1:9464",
@@ -140,6 +140,8 @@ func TestErrors(t *testing.T) {
 		"model":             {yaml: "model: \"a b\"", want: `"a b" is empty or has a space`},
 		"user":              {env: []string{"STENO_USER= "}, want: `user (from STENO_USER): " " is empty or has a space`},
 		"creds alone":       {yaml: "nats_creds: /dev/null", want: "nats_creds (from FILE line 1): set nats too"},
+		"replicas":          {yaml: "nats: queue:4222\nnats_replicas: 2", want: `"2" is none of 1, 3, 5`},
+		"replicas alone":    {yaml: "nats_replicas: 3", want: "nats_replicas (from FILE line 1): set nats too"},
 		"creds missing":     {yaml: "nats: queue:4222\nnats_creds: /no/creds", want: "/no/creds: no such file"},
 		"pprof outside":     {yaml: "admin: 0.0.0.0:9464\npprof: true", want: "pprof (from FILE line 2): profiles show secrets"},
 		"pprof everywhere":  {yaml: "admin: \":9464\"\npprof: true", want: "profiles show secrets"},

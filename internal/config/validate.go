@@ -66,6 +66,7 @@ func (l *loader) validate() error {
 		check("origins", origin(o))
 	}
 	check("nats", natsURLs(c.NATS))
+	check("nats_replicas", oneOf(strconv.Itoa(c.NATSReplicas), "1", "3", "5"))
 	for _, root := range c.Roots {
 		check("roots", folder(root))
 	}
@@ -83,6 +84,9 @@ func (l *loader) validateTogether() (errs []error) {
 	c := &l.cfg
 	if c.NATSCreds != "" && c.NATS == "" {
 		errs = append(errs, wrong("nats_creds", l.where["nats_creds"], errors.New("set nats too: the embedded server takes none")))
+	}
+	if c.NATSReplicas > 1 && c.NATS == "" {
+		errs = append(errs, wrong("nats_replicas", l.where["nats_replicas"], errors.New("set nats too: the embedded server is one")))
 	}
 	if c.NATSCreds != "" && c.NATS != "" {
 		if _, err := os.Stat(c.NATSCreds); err != nil {
