@@ -23,6 +23,7 @@ type Queue struct {
 	chunkStream, recordStream jetstream.Stream
 	records, chunks           jetstream.KeyValue
 	nodes                     jetstream.KeyValue // nil where the broker has none
+	spread                    jetstream.Stream   // nil where the broker has none
 	audio, results            *objects
 
 	metrics *metrics
@@ -57,7 +58,17 @@ func (q *Queue) prepare(ctx context.Context) (err error) {
 	if q.js, err = jetstream.New(q.nc); err != nil {
 		return fmt.Errorf("open JetStream: %w", err)
 	}
-	return q.setUp(ctx)
+	for pause := 250 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
+		err := q.setUp(ctx)
+		// Servers of a cluster take connections before enough of them have met to keep anything.
+		if err == nil || !q.cfg.Retry || !passing(err) && !fewServers(err) || ctx.Err() != nil {
+			return err
+		}
+		q.cfg.Log.Warn("queue cannot be set up, trying again", "error", err, "pause", pause)
+		if !sleep(ctx, pause) {
+			return err
+		}
+	}
 }
 
 // dial connects, with growing pauses until ctx ends where Retry is set.

@@ -194,3 +194,10 @@ func gauge(t *testing.T, reg *prometheus.Registry, name string) float64 {
 	t.Fatalf("there is no metric %s", name)
 	return 0
 }
+
+// TestReplicasNeedACluster: one server keeps one copy, and says what to do about it.
+func TestReplicasNeedACluster(t *testing.T) {
+	t.Parallel()
+	_, err := Connect(t.Context(), Config{Server: startServer(t, EmbeddedConfig{}), Replicas: 3, Retry: true})
+	wantCode(t, err, job.Input, "NO_CLUSTER")
+}

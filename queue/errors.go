@@ -44,6 +44,11 @@ func unreachable(doing string, err error) error {
 		return err
 	case diskFull(err):
 		return onFullDisk(doing, err)
+	case noCluster(err):
+		return &job.Error{
+			Class: job.Input, Code: "NO_CLUSTER", Err: err,
+			Message: doing + ": this NATS is one server, which keeps one copy of a stream: set nats_replicas to 1, or name a cluster",
+		}
 	case storeFull(err):
 		return &job.Error{
 			Class: job.Resource, Code: "QUEUE_STORE_FULL", Err: err,
@@ -115,6 +120,8 @@ const (
 	codeInsufficient   = 10023 // the server's storage is used up
 	codeAccountStorage = 10002 // the account's
 	codeStoreFailed    = 10077 // a limit of the stream, or the disk
+	codeNoCluster      = 10074 // more than one replica, on a server that is alone
+	codeFewServers     = 10005 // fewer are there than are to keep the stream
 	codeNoStorage      = 10047 // the server's storage has not as much left as is to be reserved
 )
 
@@ -143,6 +150,16 @@ func storeFull(err error) bool {
 	code, text := apiError(err)
 	return code == codeInsufficient || code == codeAccountStorage || code == codeNoStorage ||
 		code == codeStoreFailed && (text == overBytes || text == overMessages)
+}
+
+func noCluster(err error) bool {
+	code, _ := apiError(err)
+	return code == codeNoCluster
+}
+
+func fewServers(err error) bool {
+	code, _ := apiError(err)
+	return code == codeFewServers
 }
 
 func alreadyInStream(err error) bool {

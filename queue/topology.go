@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"regexp"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -16,6 +17,7 @@ const (
 	streamJobs       = "STENO_JOBS"
 	streamDead       = "STENO_DLQ"
 	streamAdvisories = "STENO_ADVISORIES"
+	streamChunks     = "STENO_CHUNKS"
 	bucketJobs       = "steno_jobs"
 	bucketChunks     = "steno_chunks"
 	bucketAudio      = "steno_audio"
@@ -27,6 +29,11 @@ const (
 	subjectEvents     = "steno.events"
 	subjectCancel     = "steno.control.cancel"
 	subjectDrain      = "steno.control.drain"
+	subjectChunks     = "steno.chunks"
+	subjectAsk        = "steno.control.ask"
+	subjectOffered    = "steno.control.offered"
+	subjectWarm       = "steno.control.warm"
+	subjectNudge      = "steno.control.nudge"
 	subjectAdvisories = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES." + streamJobs + ".>"
 )
 
@@ -51,8 +58,10 @@ const (
 	shareNodes      = 1
 )
 
-// The priorities, in the order in which workers look.
+// The priorities, in the order in which workers look. Each has a second line, of Bulk jobs.
 var priorities = []string{"high", "normal", "low"}
+
+const bulkLine = "-bulk"
 
 func priority(p int) string {
 	switch {
@@ -67,9 +76,21 @@ func priority(p int) string {
 var poolName = regexp.MustCompile(`^[a-z0-9-]{1,32}$`)
 
 // jobSubject ends with the id, so that the stream can hold each job once only, whatever the age of a duplicate.
-func jobSubject(pool string, p int, id job.ID) string {
-	return fmt.Sprintf("%s.%s.%s.%s", subjectJobs, pool, priority(p), id)
+func jobSubject(pool string, j job.Job) string {
+	line := priority(j.Priority)
+	if j.Bulk {
+		line += bulkLine
+	}
+	return fmt.Sprintf("%s.%s.%s.%s", subjectJobs, pool, line, j.ID)
 }
+
+// offerSubject is that of chunks of a job that others may decode. id may be "*".
+func offerSubject(pool, model string, id job.ID) string {
+	return fmt.Sprintf("%s.%s.%s.%s", subjectChunks, pool, short(model), id)
+}
+
+// short is enough of a SHA-256 to tell weights apart, as a token of a subject.
+func short(sum string) string { return nodeID(sum[:min(len(sum), 16)]) }
 
 func deadSubject(id string) string { return subjectDead + "." + id }
 
@@ -95,22 +116,58 @@ func (q *Queue) setUp(ctx context.Context) error {
 }
 
 func (q *Queue) create(ctx context.Context) error {
-	for _, c := range q.streams() {
-		if _, err := q.js.CreateOrUpdateStream(ctx, c); err != nil {
-			return fmt.Errorf("create stream %s: %w", c.Name, err)
-		}
-	}
+	all := q.streams()
 	for _, c := range q.keyValues() {
-		if _, err := q.js.CreateOrUpdateKeyValue(ctx, c); err != nil {
-			return fmt.Errorf("create bucket %s: %w", c.Bucket, err)
-		}
+		all = append(all, keyValueStream(c))
 	}
 	for _, c := range q.objectStores() {
-		if _, err := q.js.CreateOrUpdateObjectStore(ctx, c); err != nil {
-			return fmt.Errorf("create object store %s: %w", c.Bucket, err)
+		all = append(all, objectStream(c))
+	}
+	for _, c := range all {
+		// By a direct read any of a cluster's servers may answer, and one that lags behind, or is cut off, answers that what was written
+		// is not there. Whether a job is there must be asked where it was written.
+		c.AllowDirect = q.cfg.Replicas == 1
+		if err := q.fit(ctx, c); err != nil {
+			return err
 		}
 	}
+	// Nothing depends on it: a broker without memory to give has workers that decode their own jobs alone.
+	if err := q.fit(ctx, q.offers()); err != nil {
+		q.cfg.Log.Warn("long files are not spread over workers", "error", err)
+	}
 	return nil
+}
+
+// fit makes a stream, or brings one that is there in line, unless it is: in a cluster each change is one for all its servers.
+func (q *Queue) fit(ctx context.Context, want jetstream.StreamConfig) error {
+	s, err := q.js.Stream(ctx, want.Name)
+	switch {
+	case noStream(err):
+		_, err = q.js.CreateOrUpdateStream(ctx, want) // another process may have made it meanwhile
+	case err == nil && !fits(s.CachedInfo().Config, want):
+		_, err = q.js.UpdateStream(ctx, want)
+	}
+	if err != nil {
+		return fmt.Errorf("create stream %s: %w", want.Name, err)
+	}
+	return nil
+}
+
+// fits tells whether a stream is as it should be, in what this package sets.
+func fits(have, want jetstream.StreamConfig) bool {
+	limit := func(n int64) int64 { // as the server has it
+		if n == 0 {
+			return -1
+		}
+		return n
+	}
+	return have.Description == want.Description && slices.Equal(have.Subjects, want.Subjects) && have.Retention == want.Retention &&
+		have.Storage == want.Storage && have.Replicas == want.Replicas && have.Discard == want.Discard &&
+		have.MaxMsgs == limit(want.MaxMsgs) && have.MaxBytes == limit(want.MaxBytes) && have.MaxAge == want.MaxAge &&
+		int64(have.MaxMsgSize) == limit(int64(want.MaxMsgSize)) && have.MaxMsgsPerSubject == limit(want.MaxMsgsPerSubject) &&
+		have.DiscardNewPerSubject == want.DiscardNewPerSubject && (want.Duplicates == 0 || have.Duplicates == want.Duplicates) &&
+		have.AllowRollup == want.AllowRollup && have.DenyDelete == want.DenyDelete && have.AllowDirect == want.AllowDirect &&
+		have.Compression == want.Compression
 }
 
 func (q *Queue) share(percent int64) int64 { return q.cfg.Limits.Bytes / 100 * percent }
@@ -122,19 +179,61 @@ func (q *Queue) streams() []jetstream.StreamConfig {
 		Storage: jetstream.FileStorage, Replicas: q.cfg.Replicas,
 		Discard: jetstream.DiscardNew, MaxMsgs: q.cfg.Limits.Jobs, MaxBytes: q.share(shareJobs), MaxMsgSize: maxJobSize,
 		MaxMsgsPerSubject: 1, DiscardNewPerSubject: true,
-		Duplicates: 10 * time.Minute, AllowDirect: true,
+		Duplicates: 10 * time.Minute,
 	}, {
 		Name: streamDead, Description: "dead letters: jobs that failed, with their history",
 		Subjects: []string{subjectDead + ".*"}, Retention: jetstream.LimitsPolicy,
 		Storage: jetstream.FileStorage, Replicas: q.cfg.Replicas,
 		Discard: jetstream.DiscardOld, MaxBytes: q.share(shareDead), MaxAge: q.cfg.Limits.DeadAge,
-		MaxMsgsPerSubject: 1, Duplicates: 10 * time.Minute, AllowDirect: true,
+		MaxMsgsPerSubject: 1, Duplicates: 10 * time.Minute,
 	}, {
 		Name: streamAdvisories, Description: "what JetStream says of messages it gave up; core advisories are lost otherwise",
 		Subjects: []string{subjectAdvisories}, Retention: jetstream.LimitsPolicy,
 		Storage: jetstream.FileStorage, Replicas: q.cfg.Replicas,
 		Discard: jetstream.DiscardOld, MaxBytes: q.share(shareAdvisories), MaxAge: 7 * day,
 	}}
+}
+
+// offersBytes bounds the chunks on offer: 64 of 30 s.
+const offersBytes = 64 << 20
+
+// offers is the stream of chunks that others may decode. They are in memory, for whoever offers a chunk takes it back where nobody
+// has decoded it soon, and after a minute nobody waits for it any more.
+func (q *Queue) offers() jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name: streamChunks, Description: "chunks of jobs that run, on offer to workers with nothing to do",
+		Subjects: []string{subjectChunks + ".*.*.*"}, Retention: jetstream.WorkQueuePolicy,
+		Storage: jetstream.MemoryStorage, Replicas: q.cfg.Replicas,
+		Discard: jetstream.DiscardNew, MaxBytes: offersBytes, MaxAge: 5 * time.Minute,
+	}
+}
+
+// keyValueStream is the stream of a bucket, as NATS ADR-8 has it.
+func keyValueStream(c jetstream.KeyValueConfig) jetstream.StreamConfig {
+	s := jetstream.StreamConfig{
+		Name: "KV_" + c.Bucket, Description: c.Description, Subjects: []string{"$KV." + c.Bucket + ".>"},
+		Storage: c.Storage, Replicas: c.Replicas, MaxMsgsPerSubject: int64(c.History), MaxBytes: c.MaxBytes, MaxMsgSize: c.MaxValueSize,
+		MaxAge: c.TTL, Duplicates: 2 * time.Minute, Discard: jetstream.DiscardNew, AllowRollup: true, DenyDelete: true,
+	}
+	if c.TTL > 0 {
+		s.Duplicates = min(s.Duplicates, c.TTL)
+	}
+	if c.Compression {
+		s.Compression = jetstream.S2Compression
+	}
+	return s
+}
+
+// objectStream is the stream of an object store, as NATS ADR-20 has it.
+func objectStream(c jetstream.ObjectStoreConfig) jetstream.StreamConfig {
+	s := jetstream.StreamConfig{
+		Name: "OBJ_" + c.Bucket, Description: c.Description, Subjects: []string{"$O." + c.Bucket + ".C.>", "$O." + c.Bucket + ".M.>"},
+		Storage: c.Storage, Replicas: c.Replicas, MaxBytes: c.MaxBytes, Discard: jetstream.DiscardNew, AllowRollup: true,
+	}
+	if c.Compression {
+		s.Compression = jetstream.S2Compression
+	}
+	return s
 }
 
 func (q *Queue) keyValues() []jetstream.KeyValueConfig {
@@ -188,6 +287,12 @@ func (q *Queue) bind(ctx context.Context) (err error) {
 	// A client of this version may meet workers that are older.
 	if q.nodes, err = q.js.KeyValue(ctx, bucketNodes); err != nil && (!q.cfg.Attach || !noStream(err)) {
 		return fmt.Errorf("open bucket %s: %w", bucketNodes, err)
+	}
+	if q.spread, err = q.js.Stream(ctx, streamChunks); err != nil {
+		q.spread = nil // so it is where the broker has no memory to give, or only older workers
+		if !noStream(err) {
+			return fmt.Errorf("open stream %s: %w", streamChunks, err)
+		}
 	}
 	if q.audio, err = openObjects(ctx, q.js, bucketAudio); err != nil {
 		return err
