@@ -88,7 +88,7 @@ func codeOf(err error) string {
 // refusal returns the error that says that no further try can help, or nil.
 func refusal(err error) *job.Error {
 	var e *job.Error
-	if errors.As(err, &e) && e.Class == job.Input {
+	if errors.As(err, &e) && e.Class == job.Input && e.Code != codeNotFound { // which is what a broker in trouble says
 		return e
 	}
 	return nil

@@ -172,7 +172,7 @@ func TestResultThatIsLost(t *testing.T) {
 		code        string
 		least, most int64 // times that it is asked for; an event that comes twice asks twice
 	}{
-		"gone":    {job.Errorf(job.Input, "RESULT_GONE", "gone"), "RESULT_GONE", 1, 4},
+		"gone":    {job.Errorf(job.Input, "RESULT_GONE", "gone"), "RESULT_GONE", 5, 10},
 		"damaged": {errors.New("unexpected end of JSON"), "RESULT_DAMAGED", 5, 10},
 	} {
 		t.Run(name, func(t *testing.T) {
