@@ -88,6 +88,9 @@ type Source struct {
 	Size   int64  `json:"size,omitempty"`
 }
 
+// Few is how many jobs of a user may be open until the next ones are Bulk.
+const Few = 16
+
 // Job is one request for one transcript.
 type Job struct {
 	ID       ID     `json:"id"`
@@ -96,7 +99,9 @@ type Job struct {
 	Source   Source `json:"source"`
 	Params   Params `json:"params"`
 	Priority int    `json:"priority,omitempty"` // 0 normal, higher is sooner
-	Webhook  string `json:"webhook,omitempty"`
+	// Bulk says that the job is one of many of its user. Among those of a priority it mostly waits for those that are not.
+	Bulk    bool   `json:"bulk,omitempty"`
+	Webhook string `json:"webhook,omitempty"`
 	// External says that a record outside the queue follows this job: what the queue holds of it stays until that record has it.
 	External bool      `json:"external,omitempty"`
 	Created  time.Time `json:"created"`

@@ -40,7 +40,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Buckets: []float64{.25, .5, 1, 2, 4, 8, 16, 32, 64, 128, 256, 500},
 		}),
 		chunks: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "steno_chunks_total", Help: "Chunks by where their result came from: computed, or reused from an earlier attempt.",
+			Name: "steno_chunks_total", Help: "Chunks by where their result came from: computed here, elsewhere by another machine, or reused from before.",
 		}, []string{"source"}),
 		chunkTime: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "steno_chunk_duration_seconds", Help: "Time to transcribe one chunk, waiting for a decode slot included.",
@@ -67,7 +67,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: "steno_job_starts_total", Help: "Finished jobs by whether they waited for their model to load.",
 		}, []string{"start"}),
 	}
-	for _, source := range []string{"computed", "reused"} {
+	for _, source := range []string{"computed", "elsewhere", "reused"} {
 		m.chunks.WithLabelValues(source)
 	}
 	if reg != nil {

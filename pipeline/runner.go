@@ -94,6 +94,9 @@ type Input struct {
 	QueueWait time.Duration
 	// Chunks keeps finished chunks over a restart; nil keeps none.
 	Chunks ChunkStore
+	// Elsewhere, if set, begins to look for other machines with these weights, by their SHA-256; nil where there can be none. A
+	// job that has Elsewhere has Chunks.
+	Elsewhere func(ctx context.Context, weights string) Elsewhere
 	// OnProgress and OnSegments may be nil. They are called one at a time and must not block. OnSegments gets segments as they
 	// will stand in the transcript, in its order, as soon as all speech before them is transcribed.
 	OnProgress func(job.Progress)
@@ -117,8 +120,10 @@ type run struct {
 	held   *models.Lease           // keeps the model loaded while the job runs
 	cold   bool
 	key    chunkKey
+	places *places
 	chunks int // of the whole job
 	reused int
+	away   int // decoded by other machines
 	warns  []string
 }
 
@@ -144,7 +149,7 @@ func (r *Runner) Run(ctx context.Context, in Input) (transcript.Transcript, erro
 	t.Timings = j.times.timings(time.Since(start))
 	r.cfg.Metrics.finished(t)
 	j.log.Info("transcribed", "audio_seconds", t.Duration, "seconds", t.Timings.Total, "segments", len(t.Segments),
-		"chunks", t.Chunks, "chunks_reused", t.ChunksReused, "language", t.Language, "cold", t.ColdStart)
+		"chunks", t.Chunks, "chunks_reused", t.ChunksReused, "chunks_elsewhere", t.ChunksElsewhere, "language", t.Language, "cold", t.ColdStart)
 	if t.Duration >= worthTelling && t.Timings.Total > t.Duration {
 		j.log.Warn("slower than speech", "audio_seconds", t.Duration, "timings", t.Timings)
 	}
@@ -251,7 +256,7 @@ func (j *run) merge(ctx context.Context, lang language) (transcript.Transcript, 
 	t := transcript.Transcript{
 		Language: lang.code, LanguageProb: lang.prob, Duration: audio.Seconds(tl.Total),
 		Model: j.held.Info().Model, Device: j.held.Info().Device, Task: string(j.params.Task),
-		ColdStart: j.cold, Chunks: j.chunks, ChunksReused: j.reused, Plan: j.plan.Choices, Warnings: j.warns,
+		ColdStart: j.cold, Chunks: j.chunks, ChunksReused: j.reused, ChunksElsewhere: j.away, Plan: j.plan.Choices, Warnings: j.warns,
 	}
 	err := j.stage(ctx, job.StageMerge, func(context.Context) (err error) {
 		t.Segments, err = j.report.all(j.chunks)

@@ -45,17 +45,29 @@ func (j *run) transcribe(ctx context.Context) (language, error) {
 		}
 		j.report.expect(j.stream.Timeline())
 		g, gctx := errgroup.WithContext(ctx)
-		// The limit bounds memory: a chunk is read from the decoder only when a worker is free to take it.
-		g.SetLimit(j.cfg.ChunksInFlight)
+		// Places bound memory: a chunk is read from the decoder only when there is somebody to take it.
+		j.places = &places{here: make(chan struct{}, j.cfg.ChunksInFlight), first: (j.cfg.ChunksInFlight + 1) / 2}
+		if j.in.Elsewhere != nil && j.in.Chunks != nil && j.chunks > j.places.first {
+			if j.places.other = j.in.Elsewhere(gctx, j.held.Info().SHA256); j.places.other != nil {
+				defer j.places.other.Close()
+			}
+		}
 		for {
+			elsewhere, err := j.places.take(gctx)
+			if err != nil {
+				return first(g.Wait(), err)
+			}
 			chunk, err := j.next(gctx, split, &head)
 			if errors.Is(err, io.EOF) {
+				if !elsewhere {
+					j.places.give() // to one that comes back
+				}
 				break
 			}
 			if err != nil {
 				return first(g.Wait(), err)
 			}
-			g.Go(func() error { return j.chunk(gctx, chunk, lang) })
+			g.Go(func() error { return j.chunk(gctx, chunk, lang, elsewhere) })
 		}
 		return g.Wait()
 	})
@@ -114,24 +126,67 @@ func (j *run) next(ctx context.Context, split *audio.Splitter, head *[]audio.Chu
 	return split.Next(ctx)
 }
 
-// chunk transcribes one chunk and reports it.
-func (j *run) chunk(ctx context.Context, c audio.Chunk, lang language) error {
+// chunk transcribes one chunk, on another machine or here, and reports it.
+func (j *run) chunk(ctx context.Context, c audio.Chunk, lang language, elsewhere bool) error {
 	j.cfg.Metrics.inFlight.Inc()
 	defer j.cfg.Metrics.inFlight.Dec()
-	res, err := j.decode(ctx, c, models.Request{
-		PCM:       c.PCM,
-		Language:  lang.code,
-		Translate: j.params.Task == job.Translate,
-		Words:     j.params.Words,
-		Prompt:    j.params.Prompt,
-		Threads:   threads(j.chunks, j.cfg.Threads),
-	}, lang.code)
-	if err != nil {
-		return err
+	t := Task{
+		Key: j.key.of(c.Span, lang.code), Language: lang.code, Translate: j.params.Task == job.Translate,
+		Words: j.params.Words, Prompt: j.params.Prompt,
+	}
+	var res models.Result
+	done := false
+	if elsewhere {
+		if res, done = j.sendAway(ctx, c, t); !done {
+			if err := j.places.come(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	if !done {
+		defer j.places.give()
+		r := t.request()
+		r.PCM, r.Threads = c.PCM, threads(j.chunks, j.cfg.Threads)
+		var err error
+		if res, err = j.decode(ctx, c, r, lang.code); err != nil {
+			return err
+		}
 	}
 	return j.report.chunk(transcript.Part{
 		Index: c.Index, Start: audio.Seconds(c.Span.Start), End: audio.Seconds(c.Span.End), Segments: res.Segments,
 	})
+}
+
+// sendAway has another machine decode a chunk, unless its result is kept, and says whether it was done.
+func (j *run) sendAway(ctx context.Context, c audio.Chunk, t Task) (res models.Result, done bool) {
+	if res, done, err := j.kept(ctx, t.Key, true); done || err != nil {
+		return res, done // after an error it is asked for again here
+	}
+	data, err := j.places.other.Decode(ctx, t, pack(c.PCM))
+	if err != nil {
+		return res, false
+	}
+	if err := json.Unmarshal(data, &res); err != nil {
+		j.log.Warn("read what another machine says of a chunk", "chunk", c.Index, "error", err)
+		return models.Result{}, false
+	}
+	j.report.lock(func() { j.away++ })
+	j.cfg.Metrics.chunks.WithLabelValues("elsewhere").Inc()
+	return res, true
+}
+
+// kept is the result of before under a key, if there is one. count says whether it stands for a chunk.
+func (j *run) kept(ctx context.Context, key string, count bool) (res models.Result, found bool, err error) {
+	data, found, err := j.in.Chunks.Get(ctx, key)
+	if err != nil || !found || json.Unmarshal(data, &res) != nil {
+		return models.Result{}, false, err
+	}
+	if !count {
+		return res, true, nil
+	}
+	j.report.lock(func() { j.reused++ })
+	j.cfg.Metrics.chunks.WithLabelValues("reused").Inc()
+	return res, true, nil
 }
 
 // threads is what each of n chunks may decode with on a machine of most threads: 1, since states in parallel beat threads within
@@ -142,16 +197,11 @@ func threads(n, most int) int { return max(1, most/max(1, n)) }
 func (j *run) decode(ctx context.Context, c audio.Chunk, r models.Request, variant string) (models.Result, error) {
 	key := j.key.of(c.Span, variant)
 	if j.in.Chunks != nil {
-		data, found, err := j.in.Chunks.Get(ctx, key)
+		res, found, err := j.kept(ctx, key, !r.DetectOnly)
 		if err != nil {
 			return models.Result{}, job.Errorf(job.Transient, "CHUNK_STORE", "read kept chunk %d: %w", c.Index, err)
 		}
-		var res models.Result
-		if found && json.Unmarshal(data, &res) == nil {
-			if !r.DetectOnly {
-				j.report.lock(func() { j.reused++ })
-				j.cfg.Metrics.chunks.WithLabelValues("reused").Inc()
-			}
+		if found {
 			return res, nil
 		}
 	}

@@ -157,7 +157,7 @@ func (q *Queue) retryDead(ctx context.Context, l DeadLetter) error {
 	revive := func(r *record, _ time.Time) error { return r.revive(time.Now().UTC()) }
 	r, err := q.change(ctx, id, revive)
 	if errors.Is(err, ErrNotFound) { // the record is kept for less long than the dead letter
-		if err = q.restore(ctx, l.Job, jobSubject(l.Pool, l.Job.Priority, id)); err != nil {
+		if err = q.restore(ctx, l.Job, jobSubject(l.Pool, l.Job)); err != nil {
 			return err
 		}
 		r, err = q.change(ctx, id, func(r *record, _ time.Time) error {

@@ -147,7 +147,7 @@ func TestPoisonAmongGoodJobs(t *testing.T) {
 		poison[j.ID] = true
 	}
 	for i, data := range []string{"{", `{"id":"x"}`, string(make([]byte, 60<<10)), `{"id":"` + string(job.NewID()) + `"}`} {
-		m := nats.NewMsg(jobSubject(DefaultPool, 0, job.ID(fmt.Sprint("poison", i))))
+		m := nats.NewMsg(jobSubject(DefaultPool, job.Job{ID: job.ID(fmt.Sprint("poison", i))}))
 		m.Data = []byte(data)
 		if _, err := q.js.PublishMsg(t.Context(), m); err != nil {
 			t.Fatal(err)

@@ -13,7 +13,8 @@ import (
 // metrics are the queue's series. They are safe for concurrent use.
 type metrics struct {
 	completed, failures, retries, chunks, leasesLost *prometheus.CounterVec
-	redelivered                                      prometheus.Counter
+	spread, helped                                   *prometheus.CounterVec
+	redelivered, routed                              prometheus.Counter
 	wait, ack                                        prometheus.Histogram
 	inFlight, slots                                  prometheus.Gauge
 }
@@ -42,8 +43,18 @@ func newMetrics(reg prometheus.Registerer, q *Queue) *metrics {
 			"Results of chunks: kept, reused by a later attempt, absent when asked for.", "result", "kept", "reused", "absent"),
 		leasesLost: counters("steno_queue_leases_lost_total",
 			"Leases this worker lost: taken by another, or given up because of a stall.", "reason", "taken", "stalled"),
+		spread: counters("steno_spread_chunks_total",
+			"Chunks of this worker's jobs on offer to others, by how that ended: done by another; refused by one; taken back, for "+
+				"nobody took it or who did fell silent; unsent, for the broker did not take it.", "outcome",
+			"done", "refused", "taken back", "unsent"),
+		helped: counters("steno_helped_chunks_total",
+			"Chunks of others' jobs that this worker took, by how that ended: done, refused for an error, handed back in a drain.",
+			"outcome", "done", "refused", "handed back"),
 		redelivered: f.NewCounter(prometheus.CounterOpts{
 			Name: "steno_queue_redelivered_total", Help: "Messages that were delivered before: retries, drains and dead workers.",
+		}),
+		routed: f.NewCounter(prometheus.CounterOpts{
+			Name: "steno_queue_routed_total", Help: "Jobs that this worker left to another which has their model in memory.",
 		}),
 		// From 10 ms (an idle worker) by factors of 4 to 3 hours (a backlog).
 		wait: histogram("steno_queue_wait_seconds", "Time from queued to claimed.", prometheus.ExponentialBuckets(0.01, 4, 11)),

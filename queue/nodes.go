@@ -32,6 +32,8 @@ type Node struct {
 	// Slots is how many jobs it may run at the same time, Running how many it does.
 	Slots   int `json:"slots"`
 	Running int `json:"running"`
+	// Helping is how many chunks of other workers' jobs it decodes.
+	Helping int `json:"helping"`
 	// About is what WorkerConfig.Describe returned, in JSON.
 	About json.RawMessage `json:"about,omitempty"`
 	// Seen is when it last told, by the broker's clock.
@@ -124,6 +126,9 @@ func (w *worker) node(started time.Time) Node {
 		n.State = NodeWaiting
 	}
 	w.mu.Unlock()
+	if w.helping != nil {
+		n.Helping = w.helping.count()
+	}
 	if w.stopping() {
 		n.State = NodeDraining
 	}

@@ -106,7 +106,7 @@ func decodeRecord(data []byte) (record, error) {
 	return r, nil
 }
 
-func (r *record) subject() string { return jobSubject(r.Pool, r.Job.Priority, r.Job.ID) }
+func (r *record) subject() string { return jobSubject(r.Pool, r.Job) }
 
 func (r *record) messageID() string {
 	if r.Generation == 0 {

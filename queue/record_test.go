@@ -244,7 +244,7 @@ func TestBackoff(t *testing.T) {
 // FuzzParseMessage: a job that is taken from a message is the one of its subject, and is the same after a way through the record.
 func FuzzParseMessage(f *testing.F) {
 	id := job.NewID()
-	subject := jobSubject(DefaultPool, 0, id)
+	subject := jobSubject(DefaultPool, job.Job{ID: id})
 	full, err := json.Marshal(job.Job{
 		ID: id, User: "ada", FileName: "a.wav", Source: job.Source{Object: "x", SHA256: "x", Size: 1}, External: true, Priority: -1,
 		Params: job.Params{Language: "de", Words: true, ChunkSeconds: 30}, Webhook: "https://x", Created: time.Unix(1e9, 1).UTC(),

@@ -52,6 +52,13 @@ type WorkerConfig struct {
 	Ready func(context.Context) error
 	// Describe, if set, is asked with each heartbeat for what Nodes shows of this worker besides; it goes through encoding/json.
 	Describe func() any
+	// Warm, if set, tells whether a job for a model, named as in its parameters, need not wait for the model here. A job that would
+	// have to is left to another worker that need not and has a slot to spare.
+	Warm func(model string) bool
+	// WarmWithin is how long such a worker has to answer. Default 50 ms.
+	WarmWithin time.Duration
+	// Helper, if set, decodes chunks of other workers' jobs while this one has nothing better to do.
+	Helper *Helper
 	// NoMaintenance leaves Reconcile and Sweep to others. By default all workers share them, and one at a time does them.
 	NoMaintenance bool
 }
@@ -75,6 +82,7 @@ func (c WorkerConfig) WithDefaults() WorkerConfig {
 	c.RetryCap = or(c.RetryCap, time.Minute)
 	c.DrainTimeout = or(c.DrainTimeout, 30*time.Second)
 	c.PollEvery = or(c.PollEvery, time.Second)
+	c.WarmWithin = or(c.WarmWithin, 50*time.Millisecond)
 	return c
 }
 
@@ -135,7 +143,15 @@ func (q *Queue) Work(ctx context.Context, cfg WorkerConfig, h Handler) error {
 	// What the handlers see: it outlives ctx until the drain says otherwise.
 	work, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
+	helped := make(chan struct{})
+	go func() {
+		defer close(helped)
+		if w.helping != nil {
+			w.helping.loop(ctx, work)
+		}
+	}()
 	w.loop(ctx, work)
+	<-helped
 	return w.drain(cancel)
 }
 
@@ -146,7 +162,9 @@ type worker struct {
 	stop    context.Context // ends when the worker is to stop
 	drained func()          // stops it
 
-	sources []jetstream.Consumer // in the order in which they are asked
+	helping *helping // nil where it helps nobody
+	sources []line   // in the order in which they are asked
+	taken   int      // messages so far; of next alone
 	subs    []*nats.Subscription
 	slots   chan struct{} // holds one token per job that runs
 	wake    chan struct{}
@@ -154,9 +172,16 @@ type worker struct {
 
 	mu      sync.Mutex
 	running map[job.ID]*Delivery
-	suspect job.ID // the one suspect that runs, or is claimed
-	waits   bool   // takes no jobs, for it is not ready
+	suspect job.ID    // the one suspect that runs, or is claimed
+	waits   bool      // takes no jobs, for it is not ready
+	rest    time.Time // takes none before then, for it has left one to another
 }
+
+// line is where jobs of a pool and priority wait: those of users who have few, and those of users who have many.
+type line [2]jetstream.Consumer
+
+// bulkEvery is how often the second comes first, so that it is never without a share.
+const bulkEvery = 4
 
 // reserve gives the suspect's place to a job, if nobody has it.
 func (w *worker) reserve(id job.ID) bool {
@@ -184,27 +209,49 @@ func (w *worker) stopping() bool { return w.stop.Err() != nil }
 // requeues and drains allows. Reconcile buries what gets there.
 const farBackstop = 200
 
-// open makes the consumers, one per pool and priority, and listens for news.
+// consumer makes the one that all workers of a pool take jobs of a line from.
+func (w *worker) consumer(ctx context.Context, pool, line string) (jetstream.Consumer, error) {
+	return w.q.js.CreateOrUpdateConsumer(ctx, streamJobs, jetstream.ConsumerConfig{
+		Durable: pool + "-" + line, FilterSubject: fmt.Sprintf("%s.%s.%s.*", subjectJobs, pool, line),
+		AckPolicy: jetstream.AckExplicitPolicy, AckWait: w.cfg.AckWait, MaxDeliver: farBackstop,
+		// No limit here: workers only take what they have slots for, and jobs that wait for a retry would fill it.
+		MaxAckPending: -1,
+		Replicas:      w.q.cfg.Replicas,
+	})
+}
+
+// open makes the consumers, two per pool and priority, and listens for news.
 func (w *worker) open(ctx context.Context) error {
 	for _, pool := range w.cfg.Pools {
 		for _, p := range priorities {
-			c, err := w.q.js.CreateOrUpdateConsumer(ctx, streamJobs, jetstream.ConsumerConfig{
-				Durable: pool + "-" + p, FilterSubject: fmt.Sprintf("%s.%s.%s.*", subjectJobs, pool, p),
-				AckPolicy: jetstream.AckExplicitPolicy, AckWait: w.cfg.AckWait, MaxDeliver: farBackstop,
-				// No limit here: workers only take what they have slots for, and jobs that wait for a retry would fill it.
-				MaxAckPending: -1,
-				Replicas:      w.q.cfg.Replicas,
-			})
-			if err != nil {
-				return fmt.Errorf("open consumer %s-%s: %w", pool, p, err)
+			var both line
+			for i, name := range []string{p, p + bulkLine} {
+				c, err := w.consumer(ctx, pool, name)
+				if err != nil {
+					return fmt.Errorf("open consumer %s-%s: %w", pool, name, err)
+				}
+				both[i] = c
 			}
-			w.sources = append(w.sources, c)
+			w.sources = append(w.sources, both)
 		}
 		if err := w.listen(subjectJobs+"."+pool+".>", func(*nats.Msg) { w.nudge() }); err != nil {
 			return err
 		}
+		if w.cfg.Warm == nil {
+			continue
+		}
+		if err := w.listen(subjectWarm+"."+pool, w.hearWarm); err != nil {
+			return err
+		}
+	}
+	if err := w.listen(subjectNudge+"."+nodeID(w.cfg.Name), w.hearNudge); err != nil {
+		return err
 	}
 	if err := w.listen(subjectDrain+"."+nodeID(w.cfg.Name), w.hearDrain); err != nil {
+		return err
+	}
+	var err error
+	if w.helping, err = w.lend(); err != nil {
 		return err
 	}
 	return w.listen(subjectCancel+".*", func(m *nats.Msg) { w.look(job.ID(m.Subject[len(subjectCancel)+1:])) })
@@ -240,13 +287,16 @@ func (w *worker) nudge() {
 	}
 }
 
-// look makes the keeper of a running job read its record.
+// look makes the keeper of a running job read its record, and ends what is done for a job of another worker, for it was cancelled.
 func (w *worker) look(id job.ID) {
 	w.mu.Lock()
 	d := w.running[id]
 	w.mu.Unlock()
 	if d != nil {
 		d.look()
+	}
+	if w.helping != nil {
+		w.helping.cancel(id)
 	}
 }
 
@@ -275,7 +325,7 @@ func (w *worker) next(ctx context.Context) jetstream.Msg {
 	poll := time.NewTicker(w.cfg.PollEvery)
 	defer poll.Stop()
 	for ctx.Err() == nil {
-		if w.ready(ctx) {
+		if !w.rests() && w.ready(ctx) {
 			if msg := w.sweep(ctx); msg != nil {
 				return msg
 			}
@@ -309,21 +359,27 @@ func (w *worker) ready(ctx context.Context) bool {
 // sweep asks the consumers in their order and takes the first message there is. A long poll would have to stand at all of
 // them at once, and could bring more than there are slots.
 func (w *worker) sweep(ctx context.Context) jetstream.Msg {
-	for _, c := range w.sources {
-		batch, err := c.FetchNoWait(1)
-		if err != nil {
-			w.q.cfg.Log.Warn("look for jobs", "error", err)
-			return nil
+	for _, line := range w.sources {
+		if w.taken%bulkEvery == bulkEvery-1 {
+			line[0], line[1] = line[1], line[0]
 		}
-		for msg := range batch.Messages() {
-			if ctx.Err() != nil {
-				_ = msg.Nak() // otherwise it comes back after AckWait
+		for _, c := range line {
+			batch, err := c.FetchNoWait(1)
+			if err != nil {
+				w.q.cfg.Log.Warn("look for jobs", "error", err)
 				return nil
 			}
-			return msg
-		}
-		if err := batch.Error(); err != nil && ctx.Err() == nil {
-			w.q.cfg.Log.Warn("look for jobs", "error", err)
+			for msg := range batch.Messages() {
+				if ctx.Err() != nil {
+					_ = msg.Nak() // otherwise it comes back after AckWait
+					return nil
+				}
+				w.taken++
+				return msg
+			}
+			if err := batch.Error(); err != nil && ctx.Err() == nil {
+				w.q.cfg.Log.Warn("look for jobs", "error", err)
+			}
 		}
 	}
 	return nil
@@ -331,6 +387,9 @@ func (w *worker) sweep(ctx context.Context) jetstream.Msg {
 
 // serve runs one message from claim to acknowledgement.
 func (w *worker) serve(work context.Context, msg jetstream.Msg) {
+	if w.leave(work, msg) {
+		return
+	}
 	d := w.claim(work, msg)
 	if d == nil {
 		return

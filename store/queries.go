@@ -76,6 +76,8 @@ var (
 			priority, webhook, status, stage, idempotency_key, idempotency_hash, created_at, updated_at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $17)
 		ON CONFLICT (user_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING`}
+	hasManyOpen = statement{"task.many_open", `
+		SELECT 1 FROM tasks WHERE user_id = $1 AND ended_at IS NULL LIMIT 1 OFFSET $2`}
 	getIdempotent = statement{"task.by_idempotency_key", `
 		SELECT id, idempotency_hash FROM tasks WHERE user_id = $1 AND idempotency_key = $2`}
 	getTask   = statement{"task.get", `SELECT ` + taskColumns + ` FROM tasks WHERE id = $1`}

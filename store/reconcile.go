@@ -65,7 +65,7 @@ func (s *Store) Republish(ctx context.Context, id job.ID) (bool, error) {
 			return err
 		}
 		did = true
-		return s.enqueue(ctx, c, Command{Kind: Publish, Task: id, Job: t.job(f.Object, f.Size)})
+		return s.publish(ctx, c, t, f)
 	})
 	return did && err == nil, forUser(ctx, "publish the task again", err)
 }

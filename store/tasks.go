@@ -142,7 +142,17 @@ func (s *Store) createTask(ctx context.Context, c session, n NewTask) (Task, boo
 			return t, true, err
 		}
 	}
-	return t, true, s.enqueue(ctx, c, Command{Kind: Publish, Task: t.ID, Job: t.job(f.Object, f.Size)})
+	return t, true, s.publish(ctx, c, t, f)
+}
+
+// publish leaves the command that puts a task, which is there already, on the queue.
+func (s *Store) publish(ctx context.Context, c session, t Task, f File) error {
+	j := t.job(f.Object, f.Size)
+	var err error
+	if j.Bulk, err = exists(ctx, c, hasManyOpen, t.User, job.Few); err != nil {
+		return err
+	}
+	return s.enqueue(ctx, c, Command{Kind: Publish, Task: t.ID, Job: j})
 }
 
 // addTask returns false where the idempotency key is taken; on PostgreSQL it waits for whoever is just taking it.

@@ -64,6 +64,8 @@ type Transcript struct {
 	ColdStart    bool      `json:"cold_start"`   // whether this job waited for its model to load
 	Chunks       int       `json:"chunks_count"` // chunks the audio was split into
 	ChunksReused int       `json:"chunks_reused"`
-	Plan         []Choice  `json:"plan"`
-	Warnings     []string  `json:"warnings,omitempty"`
+	// ChunksElsewhere is how many of them other machines decoded than the one that had the job.
+	ChunksElsewhere int      `json:"chunks_elsewhere,omitempty"`
+	Plan            []Choice `json:"plan"`
+	Warnings        []string `json:"warnings,omitempty"`
 }

@@ -32,7 +32,7 @@ func (a *app) gatewayCmd() *cobra.Command {
 			if a.cfg.NATS == "" {
 				return usagef("a gateway needs a NATS server: name it with --nats URL, or use `steno up` for everything in one process")
 			}
-			return a.serve(cmd.Context(), queue.Config{URL: a.cfg.NATS, CredsFile: a.cfg.NATSCreds, Retry: true})
+			return a.serve(cmd.Context(), a.outside())
 		},
 	}
 }

@@ -19,10 +19,10 @@ import (
 const small = "tiny.en"
 
 // undisturbed is the transcript that the file gets when nothing dies.
-func undisturbed(t *testing.T, path string) transcript.Transcript {
+func undisturbed(t *testing.T, path string, flags ...string) transcript.Transcript {
 	t.Helper()
 	testmedia.Model(t, small+"-q8_0")
-	o := steno(t, "transcribe", "--json", "-m", small, path)
+	o := steno(t, append([]string{"transcribe", "--json", "-m", small, path}, flags...)...)
 	var tr transcript.Transcript
 	if err := json.Unmarshal([]byte(o.out), &tr); err != nil || o.code != 0 {
 		t.Fatalf("transcribe: exit code %d, %v: %s", o.code, err, o.err)

@@ -38,6 +38,7 @@ type node struct {
 	admin string // http://host:port
 	api   string // http://host:port
 	ended chan error
+	up    bool // it is `steno up`, and not a worker alone
 }
 
 // nodePassword is that of each node's first account, admin.
@@ -56,8 +57,33 @@ func startNode(t *testing.T, data string, flags ...string) *node {
 // launch starts `steno up` of a binary with more in its environment.
 func launch(t *testing.T, path, data string, env []string, flags ...string) *node {
 	t.Helper()
-	n := &node{t: t, data: data, log: &logBuffer{}, ended: make(chan error, 1)}
-	args := append([]string{"up", "--data", data, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"}, flags...)
+	return launchDaemon(t, path, data, env, append([]string{"up", "--listen", "127.0.0.1:0"}, flags...)...)
+}
+
+// joinWorker runs `steno worker` on the node's queue until the test ends, and returns when it takes jobs.
+func (n *node) joinWorker(flags ...string) *node {
+	n.t.Helper()
+	var at struct{ URL, Token string }
+	text, err := os.ReadFile(filepath.Join(n.data, "nats.json"))
+	if err == nil {
+		err = json.Unmarshal(text, &at)
+	}
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	url := strings.Replace(at.URL, "://", "://"+at.Token+"@", 1)
+	w := launchDaemon(n.t, binary.path(n.t), n.t.TempDir(), []string{"STENO_NATS=" + url}, append([]string{"worker"}, flags...)...)
+	if !w.ready() {
+		n.t.Fatalf("steno worker ended early: %v\n%s", <-w.ended, w.log)
+	}
+	return w
+}
+
+// launchDaemon starts a command that goes on until it is ended.
+func launchDaemon(t *testing.T, path, data string, env []string, command ...string) *node {
+	t.Helper()
+	n := &node{t: t, data: data, log: &logBuffer{}, ended: make(chan error, 1), up: command[0] == "up"}
+	args := append(slices.Clone(command), "--data", data, "--admin", "127.0.0.1:0")
 	n.cmd = proc.Command(context.Background(), path, args...)
 	n.cmd.Env, n.cmd.Stderr = append(append(stenoEnv(t), "STENO_PASSWORD="+nodePassword), env...), n.log
 	if err := proc.Start(n.cmd); err != nil {
@@ -67,7 +93,7 @@ func launch(t *testing.T, path, data string, env []string, flags ...string) *nod
 	t.Cleanup(func() {
 		n.kill()
 		if t.Failed() {
-			t.Logf("log of steno up:\n%s", n.log)
+			t.Logf("log of steno %s:\n%s", command[0], n.log)
 		}
 	})
 	return n
@@ -93,10 +119,12 @@ func (n *node) ready() bool {
 		}
 		log := n.log.String()
 		admin, api := adminURL.FindStringSubmatch(log), apiURL.FindStringSubmatch(log)
-		if admin == nil || api == nil || !strings.Contains(log, "ready for jobs") {
+		if admin == nil || n.up && api == nil || !strings.Contains(log, "ready for jobs") {
 			return false
 		}
-		n.admin, n.api = admin[1], api[1]
+		if n.admin = admin[1]; n.up {
+			n.api = api[1]
+		}
 		return true
 	})
 	return alive

@@ -91,7 +91,11 @@ func (a *app) printNodes(all []queue.Node) error {
 			a.log.Warn("what a node tells of itself cannot be read", "node", n.ID, "error", err)
 		}
 		up := time.Since(n.Started).Round(time.Second)
-		first := fmt.Sprintf("%s\t%s\t%d/%d\t%s", n.ID, n.State, n.Running, n.Slots, up)
+		jobs := fmt.Sprintf("%d/%d", n.Running, n.Slots)
+		if n.Helping > 0 {
+			jobs += fmt.Sprintf(" +%d chunks", n.Helping) // of others' jobs
+		}
+		first := fmt.Sprintf("%s\t%s\t%s\t%s", n.ID, n.State, jobs, up)
 		lines := d.lines()
 		if len(lines) == 0 {
 			lines = []string{""}

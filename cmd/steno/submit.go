@@ -101,7 +101,7 @@ func (s *submitter) all(ctx context.Context, in []input, wait bool) error {
 	}
 	ids := make([]job.ID, len(in))
 	for i, f := range in {
-		id, err := s.submit(ctx, f)
+		id, err := s.submit(ctx, f, i >= job.Few)
 		if err != nil {
 			report(f, err)
 			continue
@@ -146,7 +146,7 @@ func (s *submitter) all(ctx context.Context, in []input, wait bool) error {
 	return nil
 }
 
-func (s *submitter) submit(ctx context.Context, f input) (job.ID, error) {
+func (s *submitter) submit(ctx context.Context, f input, bulk bool) (job.ID, error) {
 	file, err := os.Open(f.path)
 	if errors.Is(err, os.ErrNotExist) {
 		return "", fmt.Errorf("there is no file %s: check the path", f.path)
@@ -163,7 +163,7 @@ func (s *submitter) submit(ctx context.Context, f input) (job.ID, error) {
 		return "", err
 	}
 	id := job.NewID()
-	return id, s.q.Submit(ctx, job.Job{ID: id, FileName: f.name, Source: src, Params: s.params, Priority: s.priority})
+	return id, s.q.Submit(ctx, job.Job{ID: id, FileName: f.name, Source: src, Params: s.params, Priority: s.priority, Bulk: bulk})
 }
 
 func (s *submitter) announce(f input, id job.ID) error {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -71,9 +72,14 @@ func (a *app) workerCmd() *cobra.Command {
 			if a.cfg.NATS == "" {
 				return usagef("a worker needs a NATS server: name it with --nats URL, or use `steno up` for everything in one process")
 			}
-			return a.work(cmd.Context(), queue.Config{URL: a.cfg.NATS, CredsFile: a.cfg.NATSCreds, Retry: true}, false)
+			return a.work(cmd.Context(), a.outside(), false)
 		},
 	}
+}
+
+// outside is the queue on an outside NATS, for daemons.
+func (a *app) outside() queue.Config {
+	return queue.Config{URL: a.cfg.NATS, CredsFile: a.cfg.NATSCreds, Replicas: a.cfg.NATSReplicas, Retry: true}
 }
 
 // drainFor is how long jobs may finish after a signal; service managers allow more by default.
@@ -134,6 +140,8 @@ func (a *app) work(ctx context.Context, qc queue.Config, withGateway bool) (err 
 		return q.Work(ctx, queue.WorkerConfig{
 			Slots: a.cfg.Jobs, DrainTimeout: drainFor, Ready: func(context.Context) error { return enough() },
 			Describe: func() any { return describe(m.pool, m.cards) },
+			Helper:   helper(m),
+			Warm:     func(model string) bool { return m.warmed(cmp.Or(model, a.cfg.Model)) },
 		}, h.run)
 	}
 	if g != nil {
@@ -262,6 +270,7 @@ func (h *handler) run(ctx context.Context, d *queue.Delivery) (t transcript.Tran
 	}
 	return h.m.runner.Run(ctx, pipeline.Input{
 		Job: d.Job, Path: path, QueueWait: d.Waited, Chunks: d.Chunks(), OnProgress: d.Progress, OnSegments: d.Segments,
+		Elsewhere: func(ctx context.Context, weights string) pipeline.Elsewhere { return spread(ctx, d, weights) },
 	})
 }
 
