@@ -1,7 +1,6 @@
 package fault
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -9,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 	"time"
 
@@ -186,125 +184,4 @@ func scratch(data string) []string {
 		}
 	}
 	return found
-}
-
-// Cluster is a NATS server, a gateway and workers.
-type Cluster struct {
-	site    *site
-	script  string
-	nats    string // the server's own address
-	proxy   *Proxy // what the others connect to
-	server  *process
-	gateway *process
-	workers []*process
-	address string
-	admin   string   // the gateway's
-	admins  []string // the workers'
-	client  *Client
-}
-
-// newCluster starts the server, the proxy and the gateway, and makes the account. Workers are started by Work.
-func newCluster(ctx context.Context, s *site, script string) (*Cluster, error) {
-	c := &Cluster{site: s, script: script}
-	var err error
-	for _, address := range []*string{&c.nats, &c.address, &c.admin} {
-		if *address, err = freeAddress(); err != nil {
-			return nil, err
-		}
-	}
-	if err := c.StartServer(ctx); err != nil {
-		return nil, err
-	}
-	if c.proxy, err = newProxy(c.nats); err != nil {
-		return nil, err
-	}
-	if err := c.account(ctx); err != nil {
-		return nil, err
-	}
-	if err := c.startGateway(ctx); err != nil {
-		return nil, err
-	}
-	c.client = newClient("http://" + c.address)
-	return c, c.client.login(ctx)
-}
-
-// StartServer starts the NATS server on its store.
-func (c *Cluster) StartServer(ctx context.Context) (err error) {
-	config := filepath.Join(c.site.folder, "nats.conf")
-	host, port, _ := strings.Cut(c.nats, ":")
-	text := fmt.Sprintf("host: %s\nport: %s\njetstream { store_dir: %q, sync_interval: always }\n",
-		host, port, filepath.Join(c.site.folder, "jetstream"))
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		return err
-	}
-	c.server, err = c.site.start(ctx, "nats", c.site.NATS, proc.Env(os.Environ(), "PATH", "HOME"), "-c", config)
-	if err != nil {
-		return err
-	}
-	return c.server.says("Server is ready", startTime)
-}
-
-// account makes the user, as an operator does before the first start of a gateway.
-func (c *Cluster) account(ctx context.Context) error {
-	data := filepath.Join(c.site.folder, "gateway")
-	cmd := proc.Command(ctx, c.site.Steno, "user", "add", user, "--admin", "--password-stdin", "--data", data)
-	var out bytes.Buffer
-	cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = environment(c.site.Programs, "", ""), strings.NewReader(password), &out, &out
-	if err := proc.Run(ctx, cmd); err != nil {
-		return fmt.Errorf("make the account: %w: %s", err, out.String())
-	}
-	return nil
-}
-
-func (c *Cluster) startGateway(ctx context.Context) (err error) {
-	c.gateway, err = c.site.start(ctx, "gateway", c.site.Steno, environment(c.site.Programs, "", ""), "gateway",
-		"--data", filepath.Join(c.site.folder, "gateway"), "--nats", c.proxy.URL(), "--listen", c.address, "--admin", c.admin)
-	if err != nil {
-		return err
-	}
-	return c.gateway.says("the API is at", startTime)
-}
-
-// data is the folder of a worker.
-func (c *Cluster) data(worker int) string {
-	return filepath.Join(c.site.folder, fmt.Sprintf("worker%d", worker))
-}
-
-// Dead lists the ids of the dead letters, as an operator would.
-func (c *Cluster) Dead(ctx context.Context) ([]string, error) {
-	return dead(ctx, c.site, "--nats", c.proxy.URL())
-}
-
-// Work starts a worker, by its number.
-func (c *Cluster) Work(ctx context.Context, worker int, failpoints string) error {
-	for len(c.workers) <= worker {
-		address, err := freeAddress()
-		if err != nil {
-			return err
-		}
-		c.workers, c.admins = append(c.workers, nil), append(c.admins, address)
-	}
-	env := environment(c.site.Programs, c.script, failpoints)
-	run, err := c.site.start(ctx, fmt.Sprintf("worker%d", worker), c.site.Steno, env, "worker", "--data", c.data(worker),
-		"--nats", c.proxy.URL(), "--jobs", "2", "--states", "4", "--model", model, "--admin", c.admins[worker])
-	if err != nil {
-		return err
-	}
-	c.workers[worker] = run
-	if failpoints != "" {
-		return nil // it may die before it is ready
-	}
-	return run.says("ready for jobs", startTime)
-}
-
-// Close ends all processes.
-func (c *Cluster) Close() {
-	for _, p := range append([]*process{c.gateway, c.server}, c.workers...) {
-		if p != nil {
-			p.kill()
-		}
-	}
-	if c.proxy != nil {
-		c.proxy.Close()
-	}
 }

@@ -37,18 +37,18 @@ func (r *run) disturbNATS(ctx context.Context, f *injection, n int) (Row, error)
 		kinds[kind]++
 		switch kind {
 		case "killed":
-			c.server.kill()
-			if err := c.StartServer(ctx); err != nil {
+			c.servers[0].run.kill()
+			if err := c.StartServer(ctx, 0); err != nil {
 				return Row{}, err
 			}
 		case "stopped for 5 s", "stopped for 35 s":
-			c.server.signal(syscall.SIGSTOP)
+			c.servers[0].run.signal(syscall.SIGSTOP)
 			pause := 5 * time.Second
 			if kind != "stopped for 5 s" {
 				pause = 35 * time.Second
 			}
 			time.Sleep(pause)
-			c.server.signal(syscall.SIGCONT)
+			c.servers[0].run.signal(syscall.SIGCONT)
 		case "cut off for 3 s":
 			c.proxy.Cut(true)
 			time.Sleep(3 * time.Second)

@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -86,6 +85,7 @@ func programme() []injection {
 		{"F17", "jobs in a row, for what grows", 200, 10000, 0, (*run).leaks},
 		{"F18", "seconds of 32 clients and 6 models in room for 2", 0, 1800, 0, testRow("./models", "TestSchedulerInRealTime")},
 		{"F19", "fuzz targets, ten minutes each", 0, 8, 0, (*run).fuzz},
+		{"C1", "one of three machines killed, or divided from the others", 2, 20, 130 * time.Second, (*run).disturbCluster},
 	}
 }
 
@@ -160,7 +160,8 @@ func Run(ctx context.Context, cfg Config) ([]Row, error) {
 		})
 	}
 	err = errors.Join(lanes.Wait(), aside.Wait(), ledger.Close(), ctx.Err())
-	slices.SortFunc(rows, func(a, b Row) int { return cmp.Compare(number(a.ID), number(b.ID)) })
+	ids := IDs()
+	slices.SortFunc(rows, func(a, b Row) int { return cmp.Compare(slices.Index(ids, a.ID), slices.Index(ids, b.ID)) })
 	fmt.Fprint(cfg.Out, "\n", Table(rows))
 	if err != nil {
 		return rows, err
@@ -169,12 +170,6 @@ func Run(ctx context.Context, cfg Config) ([]Row, error) {
 		return rows, fmt.Errorf("%d broken promises, see above and the ledger; the same faults again: --seed %d", broken, cfg.Seed)
 	}
 	return rows, nil
-}
-
-// number is that of a row, by which they are listed.
-func number(id string) int {
-	n, _ := strconv.Atoi(strings.TrimPrefix(id, "F"))
-	return n
 }
 
 // runRow runs one fault in a folder of its own; a row that could not go on, or whose processes did not end with it, is broken.
