@@ -11,6 +11,10 @@ LINTER := .build/tools/golangci-lint-$(GOLANGCI_LINT)
 GOVULNCHECK := v1.9.0
 VULNCHECK := .build/tools/govulncheck-$(GOVULNCHECK)
 CYCLONEDX := v1.10.0
+ACTIONLINT_VERSION := v1.7.12
+ACTIONLINT := .build/tools/actionlint-$(ACTIONLINT_VERSION)
+COMPOSE_GO := v2.16.2
+COMPOSE_SPEC := .build/tools/compose-spec-$(COMPOSE_GO)
 SBOM := .build/tools/cyclonedx-gomod-$(CYCLONEDX)
 
 # Folder of real speech for the tests that measure accuracy; empty leaves it to the samples in .build/samples.
@@ -21,7 +25,7 @@ CGO := source .build/engine/env
 
 PKG ?= ./...
 
-.PHONY: help run build cuda portable portable-check test programme fuzz fault soak faults monitoring acceptance bench bench-quick bench-history bench-api lint audit sbom tools engine peer peers models samples clean clobber
+.PHONY: help run build cuda portable portable-check test programme fuzz fault soak faults monitoring loadtest acceptance bench bench-quick bench-spread bench-history bench-api lint deploy-check release audit sbom tools engine peer peers models samples clean clobber
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,7 +48,7 @@ portable-check: portable models samples ## check bin/steno-portable with each in
 
 test: build models samples ## run tier T0 of the fault programme and all tests, with the race detector (PKG=./audio/... for some tests)
 	@scripts/tools.sh espeak-ng postgresql redis-server sqlite3
-	@scripts/clients.sh
+	@scripts/python.sh clients
 	@scripts/prometheus.sh >/dev/null
 	CGO_ENABLED=0 go build ./...
 	@[ "$(PKG)" != ./... ] || $(MAKE) programme
@@ -88,6 +92,11 @@ faults: build models samples
 monitoring: build models samples ## check Prometheus rules and Grafana dashboards against a real Prometheus and a real node
 	$(CGO) && go test -count=1 -v -run 'TestAlerts|TestDashboards' ./cmd/steno
 
+loadtest: build models samples ## have 50 of Locust's users at a node for 3 minutes, and hold it to thresholds (STEPS=50:30,100:30 to find where it breaks)
+	@scripts/tools.sh ffmpeg
+	@scripts/python.sh locust
+	@scripts/loadtest.sh
+
 acceptance: build models samples peer ## measure what is promised: times, memory, preparation, speed (wants a quiet machine)
 	@scripts/tools.sh espeak-ng
 	@failed=0; export ACCEPTANCE=1 $(if $(CORPUS),STENO_CORPUS=$(CORPUS)); $(CGO); \
@@ -110,6 +119,9 @@ bench-quick: build models samples ## compare this build with BASE (main) in pair
 	@bin/steno bench compare --models .build/models --old .build/base-steno --new bin/steno --rounds 20 \
 		$$([ ! -s .build/samples/sense.wav ] || echo --audio .build/samples/sense.wav) --out .build/bench-quick
 
+bench-spread: faults ## measure one hour of speech over 1, 2 and 4 workers with a core each (AUDIO=, WORKERS="1 2", MODEL=tiny.en)
+	@AUDIO="$(AUDIO)" scripts/spread.sh
+
 bench-history: ## measure pages of a history of a million tasks, on SQLite and PostgreSQL
 	@scripts/tools.sh go postgresql
 	CGO_ENABLED=0 STENO_PLANS=$(PLANS) go test -v -tags historybench -count=1 -timeout 30m -run TestHistoryBench ./store
@@ -126,6 +138,10 @@ lint: build $(LINTER) ## check layout, code, scripts and systemd units
 	$(CGO) && $(LINTER) run
 	@scripts/units.sh
 
+deploy-check: $(ACTIONLINT) $(COMPOSE_SPEC) ## check images, compose files, Kubernetes manifests and workflows (what is not here to check them with is said)
+	@COMPOSE_SPEC=$(COMPOSE_SPEC) scripts/deploy.sh
+	@$(ACTIONLINT)
+
 audit: tools engine sbom $(VULNCHECK) ## check the modules: checksums, and known holes in what is called (VULNDB=URL for a copy of the database)
 	go mod verify
 	@$(CGO); rc=0; $(VULNCHECK) $(if $(VULNDB),-db $(VULNDB)) -test ./... || rc=$$?; case $$rc in \
@@ -138,6 +154,9 @@ sbom: tools engine $(SBOM) ## list what bin/steno is made of and runs with in .b
 	@$(CGO) && $(SBOM) app -json -licenses -std -main cmd/steno -output .build/sbom.json . 2>.build/sbom.log || { cat .build/sbom.log >&2; exit 1; }
 	@CGO_ENABLED=0 go run ./scripts/sbom .build/sbom.json
 	@echo "sbom: .build/sbom.json"
+
+release: portable sbom ## pack bin/steno-portable with units, rules, dashboards, list of parts and checksums in .build/release
+	@scripts/release.sh
 
 engine: tools ## build whisper.cpp from its pinned source, for this CPU
 	@scripts/engine.sh
@@ -170,6 +189,14 @@ $(LINTER):
 $(VULNCHECK):
 	CGO_ENABLED=0 GOBIN=$(CURDIR)/.build/tools go install golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK)
 	@mv .build/tools/govulncheck $@
+
+$(ACTIONLINT):
+	CGO_ENABLED=0 GOBIN=$(CURDIR)/.build/tools go install github.com/rhysd/actionlint/cmd/actionlint@$(ACTIONLINT_VERSION)
+	@mv .build/tools/actionlint $@
+
+$(COMPOSE_SPEC):
+	CGO_ENABLED=0 GOBIN=$(CURDIR)/.build/tools go install github.com/compose-spec/compose-go/v2/cmd@$(COMPOSE_GO)
+	@mv .build/tools/cmd $@
 
 $(SBOM):
 	CGO_ENABLED=0 GOBIN=$(CURDIR)/.build/tools go install github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@$(CYCLONEDX)
