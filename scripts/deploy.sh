@@ -15,7 +15,7 @@ check() {
 
 check "Dockerfiles" "$tools/hadolint" --ignore DL3008 deploy/docker/Dockerfile deploy/docker/cuda.Dockerfile # Debian's versions move
 check "YAML" "$tools/yamllint" -c scripts/yamllint.yaml deploy bench/load .github
-export STENO_PASSWORD=any STENO_LOAD_ACCOUNTS=any:any STENO_LOAD_AUDIO=/tmp
+export STENO_PASSWORD=any LOAD_ACCOUNTS=any:any LOAD_AUDIO=/tmp
 for beside in monitoring loadtest; do
     check "compose, with $beside" "$COMPOSE_SPEC" deploy/compose/compose.yaml "deploy/compose/$beside.yaml" >"$build/$beside.yaml"
 done

@@ -50,7 +50,7 @@ for i in $(seq 2 $accounts); do
 done
 
 options=(--config bench/load/locust.conf --host "$address" --csv "$out/load" --html "$out/load.html" --users "$users")
-export STENO_LOAD_AUDIO=$audio STENO_LOAD_ACCOUNTS=$people STENO_LOAD_FRESH=${FRESH:-0.1} STENO_LOAD_WARMUP=$warmup STENO_LOAD_STEPS=$steps
+export LOAD_AUDIO=$audio LOAD_ACCOUNTS=$people LOAD_FRESH=${FRESH:-0.1} LOAD_WARMUP=$warmup LOAD_STEPS=$steps
 if [ -n "$steps" ]; then
     options+=(--csv-full-history)
 else

@@ -1,16 +1,16 @@
 """Load on a steno gateway: users who look at their tasks, create new ones from real audio, and fetch transcripts.
 
 A user waits 1 to 5 s between two requests: status three times, history twice, create and download once each. A create uploads
-a recording of 30, 120 or 300 s, then makes a task of it. STENO_LOAD_FRESH is the share of tasks whose audio is transcribed though the
+a recording of 30, 120 or 300 s, then makes a task of it. LOAD_FRESH is the share of tasks whose audio is transcribed though the
 gateway has a transcript of it already: 0 measures the gateway alone, 1 the whole machine.
 
 Settings come from the environment, so that headless, web and distributed runs have them alike:
 
-    STENO_LOAD_AUDIO     folder with 30.mp3, 120.mp3 and 300.mp3 (scripts/loadtest.sh makes them)
-    STENO_LOAD_ACCOUNTS  NAME:PASSWORD,… that the users share in turn
-    STENO_LOAD_FRESH     0..1, default 0.1
-    STENO_LOAD_WARMUP    seconds whose requests are not counted, default 0
-    STENO_LOAD_STEPS     USERS:SECONDS,… one after the other, in place of --users
+    LOAD_AUDIO     folder with 30.mp3, 120.mp3 and 300.mp3 (scripts/loadtest.sh makes them)
+    LOAD_ACCOUNTS  NAME:PASSWORD,… that the users share in turn
+    LOAD_FRESH     0..1, default 0.1
+    LOAD_WARMUP    seconds whose requests are not counted, default 0
+    LOAD_STEPS     USERS:SECONDS,… one after the other, in place of --users
 """
 
 import itertools
@@ -19,18 +19,19 @@ import random
 from pathlib import Path
 
 import gevent
+from gevent.lock import Semaphore
 from locust import LoadTestShape, between, events, task
 from locust.contrib.fasthttp import FastHttpUser
 from locust.exception import StopUser
 from locust.runners import WorkerRunner
 
 API = "/api/v1"
-ACCOUNTS = itertools.cycle(
-    pair.split(":", 1) for pair in os.environ["STENO_LOAD_ACCOUNTS"].split(",")
-)
-FRESH = float(os.environ.get("STENO_LOAD_FRESH", "0.1"))
+ACCOUNTS = itertools.cycle(pair.split(":", 1) for pair in os.environ["LOAD_ACCOUNTS"].split(","))
+TOKENS = {}  # by account: a token is good for an hour, and who opens another page does not log in again
+ONE_LOGIN = Semaphore()
+FRESH = float(os.environ.get("LOAD_FRESH", "0.1"))
 AUDIO = {
-    seconds: (Path(os.environ["STENO_LOAD_AUDIO"]) / f"{seconds}.mp3").read_bytes()
+    seconds: (Path(os.environ["LOAD_AUDIO"]) / f"{seconds}.mp3").read_bytes()
     for seconds in (30, 120, 300)
 }
 KEPT = 20  # tasks that a user remembers
@@ -39,7 +40,7 @@ KEPT = 20  # tasks that a user remembers
 @events.test_start.add_listener
 def begin(environment, **_):
     """Forgets the requests of the warm-up: of the log-ins, of the first model load, and of empty caches."""
-    seconds = float(os.environ.get("STENO_LOAD_WARMUP", "0"))
+    seconds = float(os.environ.get("LOAD_WARMUP", "0"))
     if seconds > 0 and not isinstance(environment.runner, WorkerRunner):
         gevent.spawn_later(seconds, environment.stats.reset_all)
 
@@ -54,10 +55,13 @@ class Person(FastHttpUser):
         self.tasks_open = []
         self.tasks_done = []
         name, password = next(ACCOUNTS)
-        with self.rest("POST", f"{API}/auth/token", json={"username": name, "password": password}) as r:
-            if r.js is None or "access_token" not in r.js:
-                raise StopUser()
-            self.auth = {"Authorization": "Bearer " + r.js["access_token"]}
+        with ONE_LOGIN:
+            if name not in TOKENS:
+                with self.rest("POST", f"{API}/auth/token", json={"username": name, "password": password}) as r:
+                    TOKENS[name] = (r.js or {}).get("access_token")
+        if not TOKENS[name]:
+            raise StopUser()
+        self.auth = {"Authorization": "Bearer " + TOKENS[name]}
         self.create()
 
     @task(3)
@@ -111,12 +115,12 @@ class Person(FastHttpUser):
         return self.rest(method, path, headers=self.auth, **more)
 
 
-if os.environ.get("STENO_LOAD_STEPS"):
+if os.environ.get("LOAD_STEPS"):
 
     class Steps(LoadTestShape):
         """So many users for so long, one step after the other: where the machine breaks."""
 
-        steps = [tuple(map(int, s.split(":"))) for s in os.environ["STENO_LOAD_STEPS"].split(",")]
+        steps = [tuple(map(int, s.split(":"))) for s in os.environ["LOAD_STEPS"].split(",")]
 
         def tick(self):
             passed = self.get_run_time()
