@@ -14,8 +14,8 @@ import (
 type Elsewhere interface {
 	// Places gives a value for each chunk that another machine would take now.
 	Places() <-chan struct{}
-	// Decode returns what Runner.Help returned there; it is kept in the ChunkStore under t.Key then. pcm is 16 bits a sample, little-endian. An
-	// error says nothing of the chunk: it is to be decoded here.
+	// Decode returns what Runner.Help returned there; it is kept in the ChunkStore under t.Key then. pcm is 16 bits a sample,
+	// little-endian. An error says nothing of the chunk: it is to be decoded here.
 	Decode(ctx context.Context, t Task, pcm []byte) ([]byte, error)
 	Close()
 }
@@ -80,16 +80,16 @@ func unpack(b []byte) ([]int16, error) {
 	return pcm, nil
 }
 
-// places bounds the chunks of a job that are read and not yet transcribed: those here, and one for each that another machine would
-// take.
+// places bounds the chunks of a job that are read and not yet transcribed: those here, and one for each that another machine
+// would take.
 type places struct {
 	here  chan struct{}
 	first int // so many are decoded here before others are asked
 	other Elsewhere
 }
 
-// take waits for a place. A chunk goes elsewhere where half of the places here are taken and somebody would have it: few chunks are
-// done sooner on two machines, and what waits here would wait for those before it.
+// take waits for a place. A chunk goes elsewhere where half of the places here are taken and somebody would have it: few chunks
+// are done sooner on two machines, and what waits here would wait for those before it.
 func (p *places) take(ctx context.Context) (elsewhere bool, err error) {
 	var away <-chan struct{}
 	if p.other != nil && len(p.here) >= p.first {

@@ -40,7 +40,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Buckets: []float64{.25, .5, 1, 2, 4, 8, 16, 32, 64, 128, 256, 500},
 		}),
 		chunks: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "steno_chunks_total", Help: "Chunks by where their result came from: computed here, elsewhere by another machine, or reused from before.",
+			Name: "steno_chunks_total",
+			Help: "Chunks by where their result came from: computed here, elsewhere by another machine, or reused from before.",
 		}, []string{"source"}),
 		chunkTime: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "steno_chunk_duration_seconds", Help: "Time to transcribe one chunk, waiting for a decode slot included.",

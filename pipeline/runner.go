@@ -149,7 +149,8 @@ func (r *Runner) Run(ctx context.Context, in Input) (transcript.Transcript, erro
 	t.Timings = j.times.timings(time.Since(start))
 	r.cfg.Metrics.finished(t)
 	j.log.Info("transcribed", "audio_seconds", t.Duration, "seconds", t.Timings.Total, "segments", len(t.Segments),
-		"chunks", t.Chunks, "chunks_reused", t.ChunksReused, "chunks_elsewhere", t.ChunksElsewhere, "language", t.Language, "cold", t.ColdStart)
+		"chunks", t.Chunks, "chunks_reused", t.ChunksReused, "chunks_elsewhere", t.ChunksElsewhere, "language", t.Language,
+		"cold", t.ColdStart)
 	if t.Duration >= worthTelling && t.Timings.Total > t.Duration {
 		j.log.Warn("slower than speech", "audio_seconds", t.Duration, "timings", t.Timings)
 	}

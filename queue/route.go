@@ -19,8 +19,8 @@ type warm struct {
 	Model string `json:"model"`
 }
 
-// leave gives a job back that would have to wait for its model here, if another worker has it in memory and is free: once only, for
-// whoever gets the message the second time takes it.
+// leave gives a job back that would have to wait for its model here, if another worker has it in memory and is free: once only,
+// for whoever gets the message the second time takes it.
 func (w *worker) leave(ctx context.Context, msg jetstream.Msg) bool {
 	if w.cfg.Warm == nil {
 		return false
@@ -67,8 +67,8 @@ func (w *worker) rests() bool {
 	return time.Now().Before(w.rest)
 }
 
-// hearNudge makes the worker look for a job that another one has left to it: again and again, for the server may tell of that before
-// the job is there.
+// hearNudge makes the worker look for a job that another one has left to it: again and again, for the server may tell of that
+// before the job is there.
 func (w *worker) hearNudge(*nats.Msg) {
 	w.nudge()
 	for _, d := range []time.Duration{20 * time.Millisecond, 60 * time.Millisecond, 150 * time.Millisecond} {

@@ -124,8 +124,8 @@ func (q *Queue) create(ctx context.Context) error {
 		all = append(all, objectStream(c))
 	}
 	for _, c := range all {
-		// By a direct read any of a cluster's servers may answer, and one that lags behind, or is cut off, answers that what was written
-		// is not there. Whether a job is there must be asked where it was written.
+		// By a direct read any of a cluster's servers may answer, and one that lags behind, or is cut off, answers that what was
+		// written is not there. Whether a job is there must be asked where it was written.
 		c.AllowDirect = q.cfg.Replicas == 1
 		if err := q.fit(ctx, c); err != nil {
 			return err
@@ -197,8 +197,8 @@ func (q *Queue) streams() []jetstream.StreamConfig {
 // offersBytes bounds the chunks on offer: 64 of 30 s.
 const offersBytes = 64 << 20
 
-// offers is the stream of chunks that others may decode. They are in memory, for whoever offers a chunk takes it back where nobody
-// has decoded it soon, and after a minute nobody waits for it any more.
+// offers is the stream of chunks that others may decode. They are in memory, for whoever offers a chunk takes it back where
+// nobody has decoded it soon, and after minutes nobody waits for it any more.
 func (q *Queue) offers() jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name: streamChunks, Description: "chunks of jobs that run, on offer to workers with nothing to do",

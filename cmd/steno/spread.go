@@ -55,8 +55,8 @@ func helper(m *machine) *queue.Helper {
 	}
 }
 
-// freeSlots is how many decodes would start at once on the GPUs, or on the CPU where there are none, and one that waits, so that no
-// slot idles while the next chunk is on its way. inHand are those of which the devices may not know yet.
+// freeSlots is how many decodes would start at once on the GPUs, or on the CPU where there are none, and one that waits, so that
+// no slot idles while the next chunk is on its way. inHand are those of which the devices may not know yet.
 func freeSlots(devices []models.DeviceReport, inHand int) int {
 	var slots, taken int
 	for _, d := range devices {
@@ -83,7 +83,7 @@ func (m *machine) withWeights(sum string) (name string, err error) {
 	return "", job.Errorf(job.Input, "NO_SUCH_WEIGHTS", "no model file here has the SHA-256 %s", sum)
 }
 
-// warmed tells whether a job would find its model in memory. A model that is not here at all is as good as there: the job is to fail.
+// warmed tells whether a job would find its model in memory. One that is not here at all is as good as there: the job is to fail.
 func (m *machine) warmed(model string) bool {
 	name, _, err := m.resolve(model)
 	if err != nil {

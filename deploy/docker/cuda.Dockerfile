@@ -11,6 +11,7 @@ ARG GO_SHA256
 ARG CUDA_ARCHS
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates cmake curl g++ git make python3-pip \
     && rm -rf /var/lib/apt/lists/*
+SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 # Give GO_SHA256 as go.dev/dl has it for this version.
 RUN curl -fsSLo /tmp/go.tar.gz "https://go.dev/dl/go${GO}.linux-amd64.tar.gz" && echo "${GO_SHA256}  /tmp/go.tar.gz" | sha256sum --check \
     && tar -C /usr/local -xzf /tmp/go.tar.gz && rm /tmp/go.tar.gz

@@ -38,7 +38,7 @@ var fields = []field{
 
 	{Key{"nats", "URL of NATS; empty means the embedded server", "", false}, "", func(c *Config) any { return &c.NATS }},
 	{Key{"nats_creds", "credentials file for NATS", "", false}, "", func(c *Config) any { return &c.NATSCreds }},
-	{Key{"nats_replicas", "servers of a NATS cluster that keep each stream: 1, 3 or 5; the same for all workers and gateways", "1", false}, "",
+	{Key{"nats_replicas", "servers of a NATS cluster that keep each stream: 1, 3 or 5, for all daemons alike", "1", false}, "",
 		func(c *Config) any { return &c.NATSReplicas }},
 	{Key{"nats_listen", "host:port of the embedded NATS; port 0 means a free one", "127.0.0.1:0", false}, "",
 		func(c *Config) any { return &c.NATSListen }},

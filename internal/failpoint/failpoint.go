@@ -1,8 +1,8 @@
 // Package failpoint names the places at which a test may end the process, as a crash would.
 //
 // Programs built with -tags failpoints read the variable STENO_FAILPOINTS when they start: "name=kill" sends the process SIGKILL
-// when it gets to that place, "name=kill@3" when it gets there for the third time, and "name=delay@300ms" has it wait there each time;
-// several are divided by commas. In all other
+// when it gets to that place, "name=kill@3" when it gets there for the third time, and "name=delay@300ms" has it wait there each
+// time; several are divided by commas. In all other
 // programs a place is nothing at all: On is a false constant, so that the compiler leaves the call out with its arguments.
 //
 //	if failpoint.On {

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// cutOffFor is how long a server is divided from the others: longer than a lease, so that the jobs of its worker go to others, and
-// come back to a worker that has lost them.
+// cutOffFor is how long a server is divided from the others: longer than a lease, so that its worker has lost its jobs to others
+// when it is back.
 const cutOffFor = 40 * time.Second
 
 // disturbCluster takes one of three machines away, each a NATS server with a worker (C1): by turns it dies, and is divided from
