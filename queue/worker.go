@@ -287,7 +287,7 @@ func (w *worker) nudge() {
 	}
 }
 
-// look makes the keeper of a running job read its record. What is done for one that another worker has ends, for it was cancelled.
+// look makes the keeper of a running job read its record. What is done for another worker's job ends, for that was cancelled.
 func (w *worker) look(id job.ID) {
 	w.mu.Lock()
 	d := w.running[id]
