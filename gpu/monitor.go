@@ -72,8 +72,14 @@ func (m *Monitor) Cards(ctx context.Context) ([]Card, error) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
 	cards, err := m.ask(ctx)
-	if err != nil && ctx.Err() == nil {
+	if err != nil && ctx.Err() != nil {
+		return nil, err // who asked has given up, which says nothing of the driver
+	}
+	if err != nil {
 		m.cfg.Log.Warn("the GPUs cannot be asked", "error", err)
 	}
 	for _, kv := range m.cfg.Env {
