@@ -245,12 +245,12 @@ func TestOpenAIFailures(t *testing.T) {
 	}
 
 	broken = errors.New("the disk at /var/lib/secret is on fire")
-	p := r.transcribe(r.ada, transcriptions, wav(1))
+	p := r.transcribe(r.ada, transcriptions, wav(99))
 	if p.failed(500, server, "INTERNAL"); strings.Contains(string(p.body), "secret") {
 		t.Errorf("what is ours alone is told: %s", p.body)
 	}
 	broken = job.Errorf(job.Resource, "SCRATCH", "no space left on /var/lib/secret")
-	p = r.transcribe(r.ada, transcriptions, wav(1))
+	p = r.transcribe(r.ada, transcriptions, wav(99))
 	if p.failed(503, server, "SCRATCH"); strings.Contains(string(p.body), "secret") || p.Header.Get("Retry-After") == "" {
 		t.Errorf("header %v: %s", p.Header, p.body)
 	}

@@ -36,6 +36,7 @@ type Server struct {
 	hubs      *hubs
 	readiness readiness
 	cache     *MemoryCache // that New made itself
+	probed    *probed
 
 	problemSchema, openaiSchema *huma.Schema
 
@@ -77,7 +78,7 @@ func New(cfg Config) (*Server, error) {
 		inFlight:    make(chan struct{}, cfg.InFlight), uploads: make(chan struct{}, cfg.Uploads),
 		requestShares: newShares(cfg.InFlight), uploadShares: newShares(cfg.Uploads),
 	}
-	s.cache = cache
+	s.cache, s.probed = cache, newProbed(cfg.Probe)
 	s.draining, s.drain = context.WithCancel(context.Background())
 	s.hubs = newHubs(s)
 	s.describe()
@@ -157,6 +158,7 @@ func (s *Server) Close() {
 	if s.cache != nil {
 		_ = s.cache.Close() // never fails
 	}
+	s.probed.known.StopAllGoroutines()
 	for _, l := range []*limits{s.users, s.addresses, s.failures, s.failedNames} {
 		l.close()
 	}

@@ -280,7 +280,7 @@ func extension(name string) string {
 
 // accept probes an upload, and puts it into the object store and the record.
 func (s *Server) accept(ctx context.Context, u *upload) (store.File, error) {
-	media, err := s.cfg.Probe(ctx, u.path)
+	media, err := s.probed.media(ctx, userOf(ctx), u)
 	if err != nil {
 		return store.File{}, err
 	}
