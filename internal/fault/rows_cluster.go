@@ -53,6 +53,7 @@ func (r *run) disturbCluster(ctx context.Context, f *injection, n int) (Row, err
 		c.CutOff(w, true)
 		time.Sleep(cutOffFor)
 		c.CutOff(w, false)
+		o.Over() // where the gateway was on that side it has heard of nothing until now
 	}
 	if err := stop(); err != nil {
 		return Row{}, err
