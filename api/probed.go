@@ -7,8 +7,8 @@ import (
 	"github.com/maypok86/otter/v2"
 )
 
-// probed remembers what a user's files are, so that one that comes again need not be probed again: to start ffprobe is most of what
-// an upload takes, whatever its length. It remembers nothing for other users, who could tell from the time that an answer takes
+// probed remembers what a user's files are, so that one that comes again is not probed again: to start ffprobe is most of what an
+// upload takes, whatever its length. It remembers nothing for other users, who could tell from the time that an answer takes
 // that somebody has the same file. It is safe for concurrent use.
 type probed struct {
 	probe func(ctx context.Context, path string) (Media, error)
