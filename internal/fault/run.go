@@ -82,7 +82,7 @@ func programme() []injection {
 		{"F14", "200 slow readers and a flood of creates", 20, 200, 0, (*run).overload},
 		{"F15", "the wall clock set: an hour and five minutes, on and back", 0, 40, 60 * time.Second, (*run).clocks},
 		{"F16", "decodes that find no memory", 8, 50, 0, (*run).noMemory},
-		{"F17", "jobs in a row, for what grows", 200, 10000, 0, (*run).leaks},
+		{"F17", "jobs in a row, for what grows", 100, 10000, 0, (*run).leaks},
 		{"F18", "seconds of 32 clients and 6 models in room for 2", 0, 1800, 0, testRow("./models", "TestSchedulerInRealTime")},
 		{"F19", "fuzz targets, ten minutes each", 0, 8, 0, (*run).fuzz},
 		{"C1", "one of three machines killed, or divided from the others", 2, 20, 130 * time.Second, (*run).disturbCluster},
