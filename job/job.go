@@ -88,8 +88,8 @@ type Source struct {
 	Size   int64  `json:"size,omitempty"`
 }
 
-// Few is how many jobs of a user may be open until the next ones are Bulk.
-const Few = 16
+// BulkFrom is how many jobs of a user may be open until the next ones are Bulk.
+const BulkFrom = 16
 
 // Job is one request for one transcript.
 type Job struct {

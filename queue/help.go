@@ -56,8 +56,8 @@ const (
 	offersFor = time.Minute
 )
 
-// lend makes the worker listen for those who want chunks decoded. It returns nil where it is no helper.
-func (w *worker) lend() (*helping, error) {
+// offerHelp makes the worker listen for those who want chunks decoded. It returns nil where it is no helper.
+func (w *worker) offerHelp() (*helping, error) {
 	if w.cfg.Helper == nil || w.q.spread == nil {
 		return nil, nil
 	}

@@ -211,7 +211,7 @@ func (s *Spread) hear(m *nats.Msg) {
 	switch kind := m.Header.Get(headerNews); kind {
 	case newsTaken:
 		if o.node == "" {
-			s.lend(node, -1)
+			s.adjust(node, -1)
 		}
 		o.node = node
 		select {
@@ -224,7 +224,7 @@ func (s *Spread) hear(m *nats.Msg) {
 			n = news{err: fmt.Errorf("%w: %s: %s", errRefused, node, m.Data)}
 			delete(s.helpers, node) // until it is asked again
 		} else {
-			s.lend(node, 1)
+			s.adjust(node, 1)
 		}
 		select {
 		case o.ended <- n:
@@ -233,8 +233,8 @@ func (s *Spread) hear(m *nats.Msg) {
 	}
 }
 
-// lend counts a decode of a node, until it tells its own count again. mu is held.
-func (s *Spread) lend(node string, n int) {
+// adjust counts a decode of a node, until it tells its own count again. mu is held.
+func (s *Spread) adjust(node string, n int) {
 	if h, ok := s.helpers[node]; ok {
 		h.free = max(0, h.free+n)
 		s.helpers[node] = h

@@ -251,7 +251,7 @@ func (w *worker) open(ctx context.Context) error {
 		return err
 	}
 	var err error
-	if w.helping, err = w.lend(); err != nil {
+	if w.helping, err = w.offerHelp(); err != nil {
 		return err
 	}
 	return w.listen(subjectCancel+".*", func(m *nats.Msg) { w.look(job.ID(m.Subject[len(subjectCancel)+1:])) })

@@ -156,10 +156,10 @@ func lostResult(err error, tries int) *job.Error {
 	e := job.AsError(err)
 	switch {
 	case e == nil, e.Code == codeNotFound, errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-	case e.Code == codeResultGone && tries+1 >= maxResultTries: // not at once, for a broker that is in trouble may say so, too
-		return e
+	case tries+1 < maxResultTries: // not at once, for a broker in trouble says such things, too
 	case e.Code == codeResultGone:
-	case (e.Class == job.Internal || e.Class == job.Input) && tries+1 >= maxResultTries:
+		return e
+	case e.Class == job.Internal || e.Class == job.Input:
 		return job.Errorf(job.Internal, "RESULT_DAMAGED", "the transcript cannot be read: create the task again (%w)", err)
 	}
 	return nil

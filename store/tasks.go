@@ -149,7 +149,7 @@ func (s *Store) createTask(ctx context.Context, c session, n NewTask) (Task, boo
 func (s *Store) publish(ctx context.Context, c session, t Task, f File) error {
 	j := t.job(f.Object, f.Size)
 	var err error
-	if j.Bulk, err = exists(ctx, c, hasManyOpen, t.User, job.Few); err != nil {
+	if j.Bulk, err = exists(ctx, c, hasManyOpen, t.User, job.BulkFrom); err != nil {
 		return err
 	}
 	return s.enqueue(ctx, c, Command{Kind: Publish, Task: t.ID, Job: j})

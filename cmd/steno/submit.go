@@ -101,7 +101,7 @@ func (s *submitter) all(ctx context.Context, in []input, wait bool) error {
 	}
 	ids := make([]job.ID, len(in))
 	for i, f := range in {
-		id, err := s.submit(ctx, f, i >= job.Few)
+		id, err := s.submit(ctx, f, i >= job.BulkFrom)
 		if err != nil {
 			report(f, err)
 			continue
