@@ -25,7 +25,9 @@ type Segment struct {
 	// CompressionRatio is the length of the text over its zlib-compressed length: above 2.4 it is likely a loop.
 	CompressionRatio float64 `json:"compression_ratio"`
 	Speaker          string  `json:"speaker,omitempty"`
-	Words            []Word  `json:"words,omitempty"`
+	// Edited says that a person has changed the text.
+	Edited bool   `json:"edited,omitempty"`
+	Words  []Word `json:"words,omitempty"`
 }
 
 // Choice is a parameter of the plan with the reason it was chosen.
