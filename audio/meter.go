@@ -5,6 +5,9 @@ import (
 	"errors"
 	"io"
 	"math"
+	"slices"
+
+	"steno/transcript"
 )
 
 // block is the grid of the envelope: 10 ms.
@@ -20,6 +23,21 @@ func (e envelope) db(i int) float64 {
 		return -120
 	}
 	return float64(e[i]-1)/2 - 100
+}
+
+// waveform is the envelope, raised by a gain, in steps of as many blocks as make it at most most steps.
+func (e envelope) waveform(gain float64, most int) transcript.Waveform {
+	size := max(1, (len(e)+most-1)/most)
+	w := transcript.Waveform{Step: Seconds(int64(size) * block), Peaks: make([]byte, 0, (len(e)+size-1)/size)}
+	for from := 0; from < len(e); from += size {
+		top := slices.Max(e[from:min(from+size, len(e))])
+		amplitude := 0.0
+		if top > 0 {
+			amplitude = math.Pow(10, (float64(top-1)/2-100+gain)/20)
+		}
+		w.Peaks = append(w.Peaks, byte(math.Round(255*min(1, amplitude))))
+	}
+	return w
 }
 
 // level takes an amplitude as a factor of full scale; less than half a step of 16-bit PCM is digital silence.

@@ -6,6 +6,8 @@ import (
 	"io"
 	"math"
 	"os"
+
+	"steno/transcript"
 )
 
 // Stream is a file's audio at its final level, read from its start to its end. One goroutine uses it; Close may be called at any
@@ -62,6 +64,9 @@ func (s *Stream) Timeline() Timeline { return s.tl }
 
 // Measurement tells what the file is like.
 func (s *Stream) Measurement() Measurement { return s.m }
+
+// Waveform is the course of the level that the stream gives, in at most most steps.
+func (s *Stream) Waveform(most int) transcript.Waveform { return s.m.env.waveform(s.gain, most) }
 
 // read fills pcm from the sample at, which must not be before what was read last.
 func (s *Stream) read(pcm []int16, at int64) error {

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
 	"steno/job"
+	"steno/transcript"
 )
 
 // prepared opens a file for reading.
@@ -166,4 +168,22 @@ func TestSecondDecodeEndsEarly(t *testing.T) {
 	if err := s.read(make([]int16, Rate+tolerance), s.m.Samples-tolerance/2); !errors.As(err, &je) || je.Code != "DECODE" {
 		t.Errorf("error %v, want DECODE", err)
 	}
+}
+
+func TestWaveform(t *testing.T) {
+	e := envelope{0, level(1), level(0.5), level(0.25), 0}
+	if got, want := e.waveform(0, 100), (transcript.Waveform{Step: 0.01, Peaks: []byte{0, 255, 128, 64, 0}}); !near(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if got, want := e.waveform(6.02, 3), (transcript.Waveform{Step: 0.02, Peaks: []byte{255, 255, 0}}); !near(got, want) {
+		t.Errorf("raised, in three steps: got %v, want %v", got, want)
+	}
+	if got := (envelope{}).waveform(0, 10); len(got.Peaks) != 0 {
+		t.Errorf("of nothing: %v", got)
+	}
+}
+
+// near allows for the envelope's half decibels.
+func near(a, b transcript.Waveform) bool {
+	return a.Step == b.Step && slices.EqualFunc(a.Peaks, b.Peaks, func(x, y byte) bool { return x-y < 8 || y-x < 8 })
 }

@@ -252,6 +252,9 @@ func (j *run) close() {
 	}
 }
 
+// waveformSteps are more than a wide screen has columns: 11 KB in a transcript's JSON, and half a second each in an hour.
+const waveformSteps = 8000
+
 func (j *run) merge(ctx context.Context, lang language) (transcript.Transcript, error) {
 	tl := j.stream.Timeline()
 	t := transcript.Transcript{
@@ -262,6 +265,8 @@ func (j *run) merge(ctx context.Context, lang language) (transcript.Transcript, 
 	err := j.stage(ctx, job.StageMerge, func(context.Context) (err error) {
 		t.Segments, err = j.report.all(j.chunks)
 		t.Text = transcript.Text(t.Segments)
+		wave := j.stream.Waveform(waveformSteps)
+		t.Waveform = &wave
 		return err
 	})
 	if failpoint.On {

@@ -147,28 +147,6 @@ type Result struct {
 	Bytes      int64  // of its JSON
 }
 
-// Result returns the transcript of one of the user's tasks. Codes: TASK_NOT_FOUND; NOT_DONE for a task that has no result,
-// which wraps ErrConflict.
-func (s *Store) Result(ctx context.Context, user string, id job.ID) (Result, error) {
-	t, err := s.Task(ctx, user, id)
-	if err != nil {
-		return Result{}, err
-	}
-	if t.Status != job.Done {
-		return Result{}, conflict("NOT_DONE", "task %s is %s: it has no transcript", id, t.Status)
-	}
-	var r result
-	err = s.reader().row(ctx, getResult, id).Scan(&r.data, &r.sha256, &r.bytes)
-	if errors.Is(err, sql.ErrNoRows) { // deleted since
-		return Result{}, notFound("TASK", string(id))
-	}
-	if err != nil {
-		return Result{}, forUser(ctx, "read the result", err)
-	}
-	full, err := r.unpack()
-	return full, forUser(ctx, "read the result", err)
-}
-
 // result is a row of the table: gzip makes a tenth of the JSON, and so of what each commit writes.
 type result struct {
 	data   []byte

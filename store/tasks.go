@@ -223,9 +223,18 @@ func (s *Store) AnyTask(ctx context.Context, id job.ID) (Task, error) {
 	return t, forUser(ctx, "find the task", err)
 }
 
+// task is the user's task.
+func (c session) task(ctx context.Context, user string, id job.ID) (Task, error) {
+	return c.taskBy(ctx, getTask, user, id)
+}
+
 // lockedTask is the user's task, held until the transaction ends.
 func (c session) lockedTask(ctx context.Context, user string, id job.ID) (Task, error) {
-	t, err := scanTask(c.row(ctx, lockTask, id))
+	return c.taskBy(ctx, lockTask, user, id)
+}
+
+func (c session) taskBy(ctx context.Context, q statement, user string, id job.ID) (Task, error) {
+	t, err := scanTask(c.row(ctx, q, id))
 	if errors.Is(err, sql.ErrNoRows) || err == nil && t.User != user {
 		return Task{}, notFound("TASK", string(id))
 	}

@@ -70,4 +70,13 @@ type Transcript struct {
 	ChunksElsewhere int      `json:"chunks_elsewhere,omitempty"`
 	Plan            []Choice `json:"plan"`
 	Warnings        []string `json:"warnings,omitempty"`
+	// Waveform is for players to draw.
+	Waveform *Waveform `json:"waveform,omitempty"`
+}
+
+// Waveform is the course of a recording's level. Peaks[i] is the highest amplitude from i·Step to (i+1)·Step seconds, where 255 is
+// full scale, after the recording was brought to its level; JSON has them as base64.
+type Waveform struct {
+	Step  float64 `json:"step"`
+	Peaks []byte  `json:"peaks"`
 }
