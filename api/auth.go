@@ -20,7 +20,7 @@ func errUnauthorized() *Problem {
 		with("WWW-Authenticate", `Bearer realm="steno"`)
 }
 
-// authenticate finds out who calls, and holds each user to its rate.
+// authenticate finds out who calls.
 func (s *Server) authenticate(r *http.Request) error {
 	q := requestOf(r.Context())
 	token, ok := bearer(r)
@@ -34,6 +34,11 @@ func (s *Server) authenticate(r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	return s.known(q, u)
+}
+
+// known notes who calls, and holds each user to its rate.
+func (s *Server) known(q *request, u store.User) error {
 	q.user = u
 	if wait, ok := s.users.take(u.ID, time.Now()); !ok {
 		return s.tooMany("user", wait)
@@ -60,15 +65,20 @@ func (s *Server) caller(ctx context.Context, q *request, token string) (store.Us
 	if err != nil {
 		return store.User{}, errUnauthorized()
 	}
+	u, err := s.standing(ctx, c)
+	if err == nil {
+		q.token = &c
+	}
+	return u, err
+}
+
+// standing is the user of a token, if it is not revoked.
+func (s *Server) standing(ctx context.Context, c claims) (store.User, error) {
 	u, err := s.cfg.Store.User(ctx, c.Subject)
-	if err != nil {
-		return store.User{}, err
+	if err == nil && (u.Disabled || u.TokenGeneration != c.Generation) {
+		err = errUnauthorized()
 	}
-	if u.Disabled || u.TokenGeneration != c.Generation {
-		return store.User{}, errUnauthorized()
-	}
-	q.token = &c
-	return u, nil
+	return u, err
 }
 
 // tokenBody is the answer that carries a token.

@@ -50,7 +50,7 @@ func TestFresh(t *testing.T) {
 		})
 	})
 	cfg := api.Config{
-		Objects: objects{q}, Live: live{q}, Probe: probe(must(audio.FindTools())(t)), Resolve: resolve, Scratch: t.TempDir(),
+		Objects: objects{q}, Live: live{q}, Probe: probe(must(audio.FindTools())(t)), Resolve: resolve, Scratch: t.TempDir(), Partial: t.TempDir(),
 		Keys: must(api.LoadKeys(filepath.Join(t.TempDir(), "keys")))(t),
 	}
 	for kind, gateways := range map[string]int{"memory": 1, "redis": 2} {

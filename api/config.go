@@ -26,6 +26,8 @@ type Config struct {
 	Keys Keys
 	// Scratch is a folder for uploads on their way; it exists.
 	Scratch string
+	// Partial is a folder for uploads in parts; they stay there over restarts. It is made where it is not there.
+	Partial string
 
 	// Notify is called after each commit that leaves commands in the outbox. Default: nobody is told, and the relay finds out.
 	Notify func()

@@ -213,6 +213,9 @@ func TestNoSuchPath(t *testing.T) {
 	}
 	for _, o := range list {
 		for _, method := range []string{"PATCH", "PUT", "OPTIONS", "TRACE", "BREW"} {
+			if slices.Contains(methods[o.path], method) {
+				continue
+			}
 			got := b.call(b.ada, method, o.at("x"), nil)
 			got.refused(405, "invalid_request_error", "METHOD_NOT_ALLOWED")
 			allow := strings.Split(got.Header.Get("Allow"), ", ")

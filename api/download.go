@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -34,14 +35,19 @@ func (s *Server) download(w http.ResponseWriter, r *http.Request) error {
 	if !known {
 		return badField("query.format", "BAD_FIELD", "this format is not known: choose text, docx, srt, vtt or json")
 	}
+	revision, err := revisionOf(r)
+	if err != nil {
+		return err
+	}
 	t, err := s.task(r.Context(), r.PathValue("task_id"))
 	if err != nil {
 		return err
 	}
-	result, err := s.cfg.Store.Result(r.Context(), t.User, t.ID)
+	result, revision, err := s.cfg.Store.Revised(r.Context(), t.User, t.ID, revision)
 	if err != nil {
 		return err
 	}
+	w.Header().Set("Steno-Revision", strconv.Itoa(revision))
 	w.Header().Set("Content-Type", f.ContentType())
 	w.Header().Set("Content-Disposition", disposition("attachment", baseName(t.FileName)+"."+f.Extension()))
 	return transcript.Write(w, f, result.Transcript, transcript.Options{Title: t.FileName})

@@ -38,7 +38,7 @@ func newStage(t *testing.T, change ...func(*api.Config)) *stage {
 	cache := api.NewMemoryCache(16 << 20)
 	t.Cleanup(func() { _ = cache.Close() })
 	cfg := api.Config{
-		Store: record, Objects: objects{}, Live: s, Cache: cache, Scratch: t.TempDir(), Metrics: prometheus.NewRegistry(),
+		Store: record, Objects: objects{}, Live: s, Cache: cache, Scratch: t.TempDir(), Partial: t.TempDir(), Metrics: prometheus.NewRegistry(),
 		Keys: must(api.LoadKeys(filepath.Join(t.TempDir(), "keys")))(t),
 		Probe: func(context.Context, string) (api.Media, error) {
 			return api.Media{}, errors.New("nothing is uploaded here")

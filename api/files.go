@@ -145,10 +145,18 @@ func (s *Server) fileRoutes() {
 	}, s.file)
 	s.plain(route{
 		method: http.MethodGet, path: one + "/content", id: "download-file", tag: "files", stream: true, summary: "Get a file back",
-		params: []*huma.Param{pathParam("file_id", "the file"), headerParam("Range", "a part of it, as in bytes=0-99")},
-		parts:  true, done: map[int]*huma.Response{http.StatusOK: {Description: "the file", Content: anything()}},
+		ticket: true, params: []*huma.Param{
+			pathParam("file_id", "the file"), headerParam("Range", "a part of it, as in bytes=0-99"),
+			queryParam(ticketParam, "stands in for the token, as in the link of POST /files/{file_id}/link"),
+		},
+		parts: true, done: map[int]*huma.Response{http.StatusOK: {Description: "the file", Content: anything()}},
 		fails: []int{http.StatusNotFound, http.StatusGone},
 	}, s.content)
+	register(s, route{
+		method: http.MethodPost, path: one + "/link", id: "link-file", tag: "files", status: http.StatusCreated,
+		summary: "Get a link to a file for a player, which sends no token", fails: []int{http.StatusNotFound},
+		description: "The link is good for as long as a token, for this file alone, and ends with the user's tokens.",
+	}, s.link)
 	register(s, route{
 		method: http.MethodDelete, path: one, id: "delete-file", tag: "files", status: http.StatusNoContent,
 		summary: "Delete a file; its tasks stay in the history", fails: []int{http.StatusNotFound, http.StatusConflict},

@@ -76,7 +76,8 @@ func newRig(t *testing.T, change ...func(*api.Config)) *rig {
 	cache := api.NewMemoryCache(16 << 20)
 	t.Cleanup(func() { _ = cache.Close() })
 	cfg := api.Config{
-		Store: r.store, Objects: objects{r.q}, Live: live{r.q}, Cache: cache, Scratch: t.TempDir(), Log: log, Metrics: r.reg,
+		Store: r.store, Objects: objects{r.q}, Live: live{r.q}, Cache: cache, Scratch: t.TempDir(), Partial: t.TempDir(), Log: log,
+		Metrics: r.reg,
 		Keys:    must(api.LoadKeys(filepath.Join(t.TempDir(), "keys")))(t),
 		Probe:   probe(tools),
 		Resolve: resolve,

@@ -135,7 +135,7 @@ func TestOperations(t *testing.T) {
 				t.Errorf("%s: parameter %+v", name, p)
 			}
 		}
-		if body := op.RequestBody; body != nil && (method != "POST" || len(body.Content) == 0 || !body.Required) {
+		if body := op.RequestBody; body != nil && (method != "POST" && method != "PATCH" || len(body.Content) == 0 || !body.Required) {
 			t.Errorf("%s: body %+v", name, body)
 		}
 		checkResponses(t, name, op)
@@ -162,7 +162,7 @@ func checkResponses(t *testing.T, name string, op described) {
 		switch {
 		case status < 300:
 			success++
-			if status != http.StatusNoContent && len(response.Content) == 0 {
+			if status != http.StatusNoContent && len(response.Content) == 0 && len(response.Headers) == 0 {
 				t.Errorf("%s: what %d holds is not described", name, status)
 			}
 		case status == http.StatusPartialContent, status == http.StatusNotModified, status == http.StatusPreconditionFailed,

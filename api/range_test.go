@@ -58,7 +58,7 @@ func ranged(f *testing.F) (get func(method, path string, headers ...string) *htt
 	}
 	keys := must(api.LoadKeys(filepath.Join(f.TempDir(), "keys")))(f)
 	server := must(api.New(api.Config{
-		Store: record, Objects: memory{data: content}, Live: live{}, Cache: cache, Scratch: f.TempDir(), Keys: keys, Resolve: resolve,
+		Store: record, Objects: memory{data: content}, Live: live{}, Cache: cache, Scratch: f.TempDir(), Partial: f.TempDir(), Keys: keys, Resolve: resolve,
 		Probe: func(context.Context, string) (api.Media, error) { return api.Media{}, nil },
 	}))(f)
 	f.Cleanup(server.Close)

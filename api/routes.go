@@ -27,10 +27,13 @@ type route struct {
 	parts  bool // it gives parts, as all that is cached does
 	openai bool // it fails in the form of OpenAI's API
 	public bool // anybody may call
+	ticket bool // whoever has a ticket may call as well
 	admin  bool // only administrators may
 	body   bool // it has a JSON body
-	free   bool // it is not counted among the requests in flight
-	stream bool // its answer is written as it comes: no cache, no deadline of its own
+	// maxBody is the most bytes of the body. 0 is maxJSON.
+	maxBody int64
+	free    bool // it is not counted among the requests in flight
+	stream  bool // its answer is written as it comes: no cache, no deadline of its own
 	// cached names what its answer depends on; nil: it is not cached.
 	cached func(r *http.Request) string
 	// fails are statuses besides those that every route of its kind has.
@@ -48,8 +51,8 @@ func (t route) pattern() string { return t.method + " " + t.path }
 func (s *Server) operation(t route) huma.Operation {
 	op := huma.Operation{
 		Method: t.method, Path: t.path, OperationID: t.id, Summary: t.summary, Description: t.description, Tags: []string{t.tag},
-		Parameters: t.params, RequestBody: t.request, Responses: map[string]*huma.Response{}, MaxBodyBytes: maxJSON,
-		DefaultStatus: t.status,
+		Parameters: t.params, RequestBody: t.request, Responses: map[string]*huma.Response{},
+		MaxBodyBytes: or(t.maxBody, maxJSON), DefaultStatus: t.status,
 	}
 	if !t.public {
 		op.Security = []map[string][]string{{"token": {}}}
@@ -163,7 +166,11 @@ func (s *Server) HandleFunc(pattern string, handle func(http.ResponseWriter, *ht
 	s.mux.HandleFunc(pattern, s.answering(func(w http.ResponseWriter, r *http.Request) error {
 		requestOf(r.Context()).route = t.path
 		if !t.public {
-			if err := s.authenticate(r); err != nil {
+			authenticate := s.authenticate
+			if t.ticket && r.URL.Query().Has(ticketParam) {
+				authenticate = s.admitTicket
+			}
+			if err := authenticate(r); err != nil {
 				return err
 			}
 		}

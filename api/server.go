@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -37,6 +38,8 @@ type Server struct {
 	readiness readiness
 	cache     *MemoryCache // that New made itself
 	probed    *probed
+	uploading *resumable
+	sweeping  sync.WaitGroup
 
 	problemSchema, openaiSchema *huma.Schema
 
@@ -60,8 +63,9 @@ const defaultCache = 64 << 20
 // New makes a server. Close it, also where it was never served.
 func New(cfg Config) (*Server, error) {
 	cfg = cfg.withDefaults()
-	if cfg.Store == nil || cfg.Objects == nil || cfg.Live == nil || cfg.Probe == nil || cfg.Resolve == nil || len(cfg.Keys) == 0 {
-		return nil, errors.New("make the gateway: store, objects, live, probe, resolve and keys are all needed")
+	if cfg.Store == nil || cfg.Objects == nil || cfg.Live == nil || cfg.Probe == nil || cfg.Resolve == nil || len(cfg.Keys) == 0 ||
+		cfg.Partial == "" {
+		return nil, errors.New("make the gateway: store, objects, live, probe, resolve, keys and partial are all needed")
 	}
 	var cache *MemoryCache
 	if cfg.Cache == nil {
@@ -79,12 +83,19 @@ func New(cfg Config) (*Server, error) {
 		requestShares: newShares(cfg.InFlight), uploadShares: newShares(cfg.Uploads),
 	}
 	s.cache, s.probed = cache, newProbed(cfg.Probe)
+	var err error
+	if s.uploading, err = newResumable(s); err != nil {
+		return nil, err
+	}
 	s.draining, s.drain = context.WithCancel(context.Background())
+	s.sweeping.Go(func() { s.uploading.sweep(s.draining) })
 	s.hubs = newHubs(s)
 	s.describe()
 	s.authRoutes()
 	s.fileRoutes()
+	s.resumableRoutes()
 	s.taskRoutes()
+	s.revisionRoutes()
 	s.historyRoutes()
 	s.openaiRoutes()
 	s.userRoutes()
@@ -155,6 +166,7 @@ func (s *Server) shutDown(server *http.Server, abandon func()) error {
 func (s *Server) Close() {
 	s.drain()
 	s.hubs.close()
+	s.sweeping.Wait()
 	if s.cache != nil {
 		_ = s.cache.Close() // never fails
 	}

@@ -276,6 +276,7 @@ func (s *Server) taskRoutes() {
 		method: http.MethodGet, path: one + "/download", id: "download-transcript", tag: "tasks", summary: "Get the transcript",
 		cached: taskOfRoute, params: []*huma.Param{
 			pathParam("task_id", "the task"), queryParam("format", "default text", "text", "docx", "srt", "vtt", "json"),
+			queryParam("revision", "an edit by its number, or 0 for what the engine heard; default the newest"),
 			headerParam("Range", "a part of it, as in bytes=0-99"),
 		},
 		done:  map[int]*huma.Response{http.StatusOK: downloads("the transcript")},

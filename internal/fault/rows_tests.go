@@ -79,7 +79,8 @@ func (r *run) tool(ctx context.Context, env []string, name string, args ...strin
 	cmd := proc.Command(ctx, path, args...)
 	var out bytes.Buffer
 	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = r.Root, append(os.Environ(), env...), &out, &out
-	return out.Bytes(), errors.Join(proc.Run(ctx, cmd), os.WriteFile(filepath.Join(r.site.folder, "out.log"), out.Bytes(), 0o600))
+	err := proc.Run(ctx, cmd)
+	return out.Bytes(), errors.Join(err, os.WriteFile(filepath.Join(r.site.folder, "out.log"), out.Bytes(), 0o600))
 }
 
 func tail(out []byte) []byte { return out[max(0, len(out)-2000):] }
