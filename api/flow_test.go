@@ -113,9 +113,15 @@ func (e sseEvent) task() (v taskOf) {
 // events follows a task from the event after last.
 func (r *rig) events(as user, id job.ID, last string) *sse {
 	r.Helper()
+	return r.stream(as, taskPath(id, "/events"), last)
+}
+
+// stream opens a stream of events.
+func (r *rig) stream(as user, path, last string) *sse {
+	r.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	r.Cleanup(cancel)
-	req := must(http.NewRequestWithContext(ctx, http.MethodGet, r.base+"/api/v1/transcription/"+string(id)+"/events", nil))(r.T)
+	req := must(http.NewRequestWithContext(ctx, http.MethodGet, r.base+path, nil))(r.T)
 	req.Header.Set("Authorization", "Bearer "+as.token)
 	if last != "" {
 		req.Header.Set("Last-Event-ID", last)

@@ -76,20 +76,53 @@ type hub struct {
 	idle    *time.Timer // guarded by owner.mu; runs while there is no holder
 }
 
+// enter counts a stream of a user. Leave must be called once.
+func (h *hubs) enter(user string) (leave func(), err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err := h.count(user); err != nil {
+		return nil, err
+	}
+	return func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.uncount(user)
+	}, nil
+}
+
+// count notes a stream of a user, if there may be one more; the caller holds the lock.
+func (h *hubs) count(user string) error {
+	switch {
+	case h.closed:
+		return newProblem(http.StatusServiceUnavailable, "STOPPING", "the service is stopping: try again in a moment").
+			with("Retry-After", "2")
+	case h.streams >= h.s.cfg.Subscribers:
+		h.s.metrics.limited.WithLabelValues("subscribers").Inc()
+		return newProblem(http.StatusServiceUnavailable, "BUSY", "too many streams are open: try again in a moment").
+			with("Retry-After", "5")
+	case h.byUser[user] >= h.s.cfg.UserSubscribers:
+		return h.s.tooMany("user_subscribers", 5*time.Second)
+	}
+	h.streams++
+	h.byUser[user]++
+	h.s.metrics.subscribers.Inc()
+	return nil
+}
+
+func (h *hubs) uncount(user string) {
+	h.s.metrics.subscribers.Dec()
+	h.streams--
+	if h.byUser[user]--; h.byUser[user] == 0 {
+		delete(h.byUser, user)
+	}
+}
+
 // follow enters somebody who follows a task. Leave must be called once.
 func (h *hubs) follow(t store.Task) (_ *hub, leave func(), err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	switch {
-	case h.closed:
-		return nil, nil, newProblem(http.StatusServiceUnavailable, "STOPPING", "the service is stopping: try again in a moment").
-			with("Retry-After", "2")
-	case h.streams >= h.s.cfg.Subscribers:
-		h.s.metrics.limited.WithLabelValues("subscribers").Inc()
-		return nil, nil, newProblem(http.StatusServiceUnavailable, "BUSY", "too many streams are open: try again in a moment").
-			with("Retry-After", "5")
-	case h.byUser[t.User] >= h.s.cfg.UserSubscribers:
-		return nil, nil, h.s.tooMany("user_subscribers", 5*time.Second)
+	if err := h.count(t.User); err != nil {
+		return nil, nil, err
 	}
 	one := h.open[t.ID]
 	if one == nil {
@@ -100,9 +133,6 @@ func (h *hubs) follow(t store.Task) (_ *hub, leave func(), err error) {
 		one.idle = nil
 	}
 	one.holders++
-	h.streams++
-	h.byUser[t.User]++
-	h.s.metrics.subscribers.Inc()
 	return one, sync.OnceFunc(func() { h.leave(one, t.User) }), nil
 }
 
@@ -121,11 +151,7 @@ func (h *hubs) start(t store.Task) *hub {
 func (h *hubs) leave(one *hub, user string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.s.metrics.subscribers.Dec()
-	h.streams--
-	if h.byUser[user]--; h.byUser[user] == 0 {
-		delete(h.byUser, user)
-	}
+	h.uncount(user)
 	if one.holders--; one.holders == 0 && !h.closed {
 		one.idle = time.AfterFunc(linger, func() { h.drop(one) })
 	}
@@ -266,8 +292,7 @@ func (h *hub) live(n News) {
 func (h *hub) show(t store.Task) {
 	h.now = t
 	body := bodyOf(t)
-	if last := h.shown; last.Status == body.Status && last.Stage == body.Stage && last.Attempt == body.Attempt &&
-		last.Cancelling == body.Cancelling && last.Progress == body.Progress {
+	if h.shown.looks(body) {
 		return
 	}
 	h.shown = body

@@ -35,6 +35,7 @@ type Server struct {
 	tokens    *tokens
 	passwords *passwords
 	hubs      *hubs
+	boards    *boards
 	readiness readiness
 	cache     *MemoryCache // that New made itself
 	probed    *probed
@@ -89,7 +90,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.draining, s.drain = context.WithCancel(context.Background())
 	s.sweeping.Go(func() { s.uploading.sweep(s.draining) })
-	s.hubs = newHubs(s)
+	s.hubs, s.boards = newHubs(s), newBoards()
 	s.describe()
 	s.authRoutes()
 	s.fileRoutes()
@@ -97,6 +98,7 @@ func New(cfg Config) (*Server, error) {
 	s.taskRoutes()
 	s.revisionRoutes()
 	s.historyRoutes()
+	s.boardRoutes()
 	s.openaiRoutes()
 	s.userRoutes()
 	s.healthRoutes()
@@ -181,4 +183,5 @@ func (s *Server) Close() {
 func (s *Server) InvalidateTask(user string, id job.ID) {
 	s.drop(taskTag(user, id), historyTag(user))
 	s.hubs.changed(id)
+	s.boards.changed(user)
 }

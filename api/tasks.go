@@ -153,6 +153,7 @@ func (s *Server) newTask(ctx context.Context, n store.NewTask) (store.Task, bool
 	}
 	if created {
 		s.drop(historyTag(n.User))
+		s.boards.changed(n.User)
 		s.cfg.Notify()
 	}
 	return t, created, nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -202,5 +203,14 @@ func TestRowsAreNamed(t *testing.T) {
 	t.Parallel()
 	if _, err := Run(t.Context(), Config{Rows: []string{"F99"}, Folder: t.TempDir()}); err == nil {
 		t.Error("no error for row F99")
+	}
+}
+
+// What a test says reaches its row: how much it injected is read from it.
+func TestToolGivesWhatItSays(t *testing.T) {
+	r := &run{Config: Config{Root: t.TempDir()}, site: &site{folder: t.TempDir()}}
+	out, err := r.tool(t.Context(), []string{"WORD=said"}, "sh", "-c", "echo $WORD; exit 3")
+	if kept, _ := os.ReadFile(filepath.Join(r.site.folder, "out.log")); string(out) != "said\n" || string(kept) != "said\n" || err == nil {
+		t.Errorf("it said %q, and %q is kept: %v", out, kept, err)
 	}
 }
