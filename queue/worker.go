@@ -210,14 +210,19 @@ func (w *worker) stopping() bool { return w.stop.Err() != nil }
 const farBackstop = 200
 
 // consumer makes the one that all workers of a pool take jobs of a line from.
-func (w *worker) consumer(ctx context.Context, pool, line string) (jetstream.Consumer, error) {
-	return w.q.js.CreateOrUpdateConsumer(ctx, streamJobs, jetstream.ConsumerConfig{
+func (w *worker) consumer(ctx context.Context, pool, line string) (c jetstream.Consumer, err error) {
+	cfg := jetstream.ConsumerConfig{
 		Durable: pool + "-" + line, FilterSubject: fmt.Sprintf("%s.%s.%s.*", subjectJobs, pool, line),
 		AckPolicy: jetstream.AckExplicitPolicy, AckWait: w.cfg.AckWait, MaxDeliver: farBackstop,
 		// No limit here: workers only take what they have slots for, and jobs that wait for a retry would fill it.
 		MaxAckPending: -1,
 		Replicas:      w.q.cfg.Replicas,
+	}
+	err = w.q.patiently(ctx, "no jobs can be taken yet", func(ctx context.Context) (err error) {
+		c, err = w.q.js.CreateOrUpdateConsumer(ctx, streamJobs, cfg)
+		return err
 	})
+	return c, err
 }
 
 // open makes the consumers, two per pool and priority, and listens for news.
