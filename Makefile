@@ -25,7 +25,7 @@ CGO := source .build/engine/env
 
 PKG ?= ./...
 
-.PHONY: help run build cuda portable portable-check test programme fuzz fault soak faults monitoring loadtest acceptance bench bench-quick bench-spread bench-history bench-api lint deploy-check release audit sbom tools engine peer peers models samples clean clobber
+.PHONY: help run build console cuda portable portable-check test programme fuzz fault soak faults monitoring loadtest acceptance console-test bench bench-quick bench-spread bench-history bench-api lint deploy-check release audit sbom tools engine peer peers models samples clean clobber
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,10 +33,18 @@ help: ## list the targets
 run: build models samples ## build everything, transcribe real speech through the queue, print text and timings
 	@scripts/run.sh
 
-build: tools engine ## build bin/steno
+build: tools engine console ## build bin/steno
 	@$(CGO) && go build -o bin/steno ./cmd/steno
 
-portable: tools ## build bin/steno-portable, one binary for every x86-64 (five CPU-minutes; make build is for this CPU)
+console: tools ## build the web page, which bin/steno embeds
+	@scripts/console.sh
+
+console-test: build models samples ## try the web page in a Chromium, from sign-in to download (TESTS=way.spec.ts; PICTURES=docs/console)
+	@CONSOLE_STENO=$(CURDIR)/bin/steno CONSOLE_MODELS=$(CURDIR)/.build/models CONSOLE_SPEECH=$(CURDIR)/.build/samples \
+		CONSOLE_CHROMIUM=$$(scripts/browser.sh) $(if $(PICTURES),CONSOLE_PICTURES=$(abspath $(PICTURES))) \
+		scripts/console.sh playwright test $(TESTS)
+
+portable: tools console ## build bin/steno-portable, one binary for every x86-64 (five CPU-minutes; make build is for this CPU)
 	@scripts/engine.sh portable
 	@source .build/engine-portable/env && go build -o bin/steno-portable ./cmd/steno
 
@@ -50,6 +58,7 @@ test: build models samples ## run tier T0 of the fault programme and all tests, 
 	@scripts/tools.sh espeak-ng postgresql redis-server sqlite3
 	@scripts/python.sh clients
 	@scripts/prometheus.sh >/dev/null
+	@scripts/browser.sh >/dev/null
 	CGO_ENABLED=0 go build ./...
 	@[ "$(PKG)" != ./... ] || $(MAKE) programme
 	$(CGO) && $(if $(CORPUS),STENO_CORPUS=$(CORPUS)) go test -race -timeout 30m $(PKG)

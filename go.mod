@@ -2,6 +2,9 @@ module steno
 
 go 1.26.0
 
+// Packages of the page, which are not Go.
+ignore ./console/node_modules
+
 require (
 	github.com/NVIDIA/go-nvml v0.13.4-1
 	github.com/danielgtaylor/huma/v2 v2.37.2

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"runtime"
 	"time"
@@ -65,6 +66,9 @@ type Config struct {
 	// Origins are those of web pages that may call, such as https://app.example; "*" stands for all. Default none.
 	Origins []string
 
+	// Console is the page for people. Default: there is none, and / leads to the documentation.
+	Console Console
+
 	// Drain is how long requests may finish after the end of the context. Default 20 s.
 	Drain time.Duration
 	// Heartbeat is the time between two signs of life on an event stream. Default 15 s.
@@ -80,6 +84,12 @@ type Config struct {
 	Log         *slog.Logger          // default: nothing
 	Metrics     prometheus.Registerer // default: counted but not shown
 	Now         func() time.Time      // default time.Now
+}
+
+// Console is a page for people and where it is served, such as /console/. It sets its own policy.
+type Console struct {
+	Path    string
+	Handler http.Handler
 }
 
 func (c Config) withDefaults() Config {

@@ -40,6 +40,14 @@ func (s *Server) docRoutes() error {
 		page.ServeHTTP(w, r)
 	})
 	s.mux.Handle("GET /docs", http.RedirectHandler("/docs/", http.StatusMovedPermanently))
-	s.mux.Handle("GET /{$}", http.RedirectHandler("/docs/", http.StatusFound))
+	home := "/docs/"
+	if c := s.cfg.Console; c.Handler != nil {
+		home = c.Path
+		s.mux.HandleFunc("GET "+c.Path, func(w http.ResponseWriter, r *http.Request) {
+			requestOf(r.Context()).route = c.Path
+			c.Handler.ServeHTTP(w, r)
+		})
+	}
+	s.mux.Handle("GET /{$}", http.RedirectHandler(home, http.StatusFound))
 	return nil
 }

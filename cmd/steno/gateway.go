@@ -15,6 +15,7 @@ import (
 
 	"steno/api"
 	"steno/audio"
+	"steno/console"
 	"steno/queue"
 	"steno/relay"
 	"steno/store"
@@ -177,6 +178,7 @@ func (a *app) apiConfig(g *gateway, p gatewayParts) (api.Config, error) {
 		Quarantined: p.quarantined, MaxUpload: int64(a.cfg.MaxUpload),
 		TokenLifetime: a.cfg.TokenLifetime, Session: a.cfg.Session,
 		UserRate: a.cfg.UserRate, AddressRate: a.cfg.AddressRate, LoginRate: a.cfg.LoginRate, Proxies: proxies, Origins: a.cfg.Origins,
+		Console: api.Console{Path: console.Path, Handler: console.Handler()},
 		Version: version, Log: a.log, Metrics: a.reg,
 	}, nil
 }
@@ -220,7 +222,8 @@ func (g *gateway) run(ctx context.Context, beside ...func(context.Context) error
 	defer stop()
 	ended := make(chan error, 1)
 	go func() { ended <- g.relay.Run(relaying) }()
-	g.a.log.Info("the API is at", "url", "http://"+g.ln.Addr().String(), "docs", "http://"+g.ln.Addr().String()+"/docs/")
+	g.a.log.Info("the API is at", "url", "http://"+g.ln.Addr().String(),
+		"page", "http://"+g.ln.Addr().String()+console.Path, "docs", "http://"+g.ln.Addr().String()+"/docs/")
 	err := together(ctx, append(beside, func(ctx context.Context) error { return g.server.Serve(ctx, g.ln) })...)
 	stop()
 	return errors.Join(err, <-ended)

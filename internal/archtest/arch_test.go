@@ -36,6 +36,8 @@ var allowed = map[string][]string{
 	// The gateway asks for what it needs of queue, audio and models by interfaces of its own.
 	"api":   {"job", "transcript", "store", "internal/disk", "internal/failpoint"},
 	"bench": {"job", "transcript", "internal/proc", "internal/testmedia"},
+	// A page made of files: what it asks for it asks the API for.
+	"console": {},
 	// Tools for all.
 	"internal/disk":       {},
 	"internal/fakegpu":    {},

@@ -115,7 +115,7 @@ export const en = {
   'edit.save': 'Save changes',
   'edit.discard': 'Discard',
   'edit.saved': 'Saved as version {n}.',
-  'edit.pending': '{n} changes are not saved.',
+  'edit.pending': 'Changes that are not saved: {n}.',
   'edit.conflict': 'Somebody has saved another version meanwhile. Copy what you need, and load the newest.',
   'edit.reload': 'Load the newest',
   'edit.leave': 'There are changes that are not saved. Leave them?',
