@@ -146,6 +146,7 @@ lint: build $(LINTER) ## check layout, code, scripts and systemd units
 		[ -z "$$unformatted" ] || { echo "not formatted by gofmt:"; echo "$$unformatted"; exit 1; }
 	$(CGO) && $(LINTER) run
 	@scripts/units.sh
+	@scripts/console.sh svelte-check --fail-on-warnings
 
 deploy-check: $(ACTIONLINT) $(COMPOSE_SPEC) ## check images, compose files, Kubernetes manifests and workflows (what is not here to check them with is said)
 	@COMPOSE_SPEC=$(COMPOSE_SPEC) scripts/deploy.sh

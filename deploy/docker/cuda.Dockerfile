@@ -9,7 +9,7 @@ FROM nvidia/cuda:${CUDA}-devel-ubuntu${UBUNTU} AS build
 ARG GO=1.26.0
 ARG GO_SHA256
 ARG CUDA_ARCHS
-RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates cmake curl g++ git make python3-pip \
+RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates cmake curl g++ git make python3-pip python3-venv \
     && rm -rf /var/lib/apt/lists/*
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 # Give GO_SHA256 as go.dev/dl has it for this version.
@@ -18,7 +18,7 @@ RUN curl -fsSLo /tmp/go.tar.gz "https://go.dev/dl/go${GO}.linux-amd64.tar.gz" &&
 ENV PATH=/usr/local/go/bin:$PATH
 WORKDIR /src
 COPY . .
-RUN scripts/engine.sh portable && mkdir -p bin \
+RUN scripts/console.sh && scripts/engine.sh portable && mkdir -p bin \
     && bash -c 'source .build/engine-portable/env && go build -trimpath -o bin/steno ./cmd/steno' && scripts/cuda.sh
 
 FROM nvidia/cuda:${CUDA}-runtime-ubuntu${UBUNTU}
