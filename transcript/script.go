@@ -62,6 +62,23 @@ func runeWidth(r rune) int {
 	return 1
 }
 
+// Cut is s without what goes beyond a number of columns; … stands for that.
+func Cut(s string, columns int) string {
+	if width(s) <= columns {
+		return s
+	}
+	room := columns - 1 // for the …
+	for i, r := range s {
+		if room -= runeWidth(r); room < 0 {
+			if columns < 1 {
+				return ""
+			}
+			return s[:i] + "…"
+		}
+	}
+	return s
+}
+
 func width(s string) int {
 	n := 0
 	for _, r := range s {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -164,8 +165,9 @@ func (p *progress) bytes(name string) files.Progress {
 	return func(done, total int64) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		if p.tty && total > 0 {
-			fmt.Fprintf(p.w, "\r\x1b[K%s: %s of %s (%d %%)", name, size(done), size(total), 100*done/total)
+		if total > 0 && time.Since(p.drawn) > redrawEvery {
+			p.drawn = time.Now()
+			p.screen.draw([]string{fmt.Sprintf("%s %3d %%  %s of %s  %s", bar(float64(done)/float64(total)), 100*done/total, size(done), size(total), name)})
 		}
 	}
 }

@@ -3,56 +3,67 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
+	"slices"
 	"sync"
 	"time"
-
-	"golang.org/x/term"
 
 	"steno/job"
 )
 
-// progress draws one line about the work in hand on a terminal, and nothing anywhere else. Safe for concurrent use.
+// progress draws a bar for each file in hand on a terminal, and nothing anywhere else. Safe for concurrent use.
 type progress struct {
 	mu      sync.Mutex
 	w       io.Writer
-	tty     bool
+	screen  *screen
 	total   int
 	ended   int
-	running map[string]job.Progress
-	order   []string
+	running []*running // in the order in which they began
 	drawn   time.Time
 }
 
-func newProgress(w io.Writer, total int) *progress {
-	f, ok := w.(*os.File)
-	tty := ok && term.IsTerminal(int(f.Fd()))
-	return &progress{w: w, tty: tty, total: total, running: map[string]job.Progress{}}
+// running is a file in hand.
+type running struct {
+	name  string
+	now   job.Progress
+	pace  pace
+	speed float64
+	left  time.Duration
 }
+
+func newProgress(w io.Writer, total int) *progress {
+	return &progress{w: w, screen: newScreen(w), total: total}
+}
+
+// redrawEvery is as often as eyes follow.
+const redrawEvery = 100 * time.Millisecond
 
 // update takes news of one file.
 func (p *progress) update(name string, now job.Progress) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if _, known := p.running[name]; !known {
-		p.order = append(p.order, name)
+	i := p.index(name)
+	if i < 0 {
+		i = len(p.running)
+		p.running = append(p.running, &running{name: name})
 	}
-	p.running[name] = now
-	if time.Since(p.drawn) > 100*time.Millisecond {
+	r := p.running[i]
+	r.now = now
+	r.speed, r.left = r.pace.add(time.Now(), now)
+	if time.Since(p.drawn) > redrawEvery {
 		p.draw()
 	}
+}
+
+func (p *progress) index(name string) int {
+	return slices.IndexFunc(p.running, func(r *running) bool { return r.name == name })
 }
 
 // done forgets a file.
 func (p *progress) done(name string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.running, name)
-	for i, n := range p.order {
-		if n == name {
-			p.order = append(p.order[:i], p.order[i+1:]...)
-			break
-		}
+	if i := p.index(name); i >= 0 {
+		p.running = slices.Delete(p.running, i, i+1)
 	}
 	p.ended++
 	p.draw()
@@ -60,48 +71,29 @@ func (p *progress) done(name string) {
 
 // draw must be called with mu held.
 func (p *progress) draw() {
-	if !p.tty {
-		return
-	}
 	p.drawn = time.Now()
-	fmt.Fprint(p.w, "\r\x1b[K")
-	if len(p.order) == 0 {
-		return
+	var lines []string
+	for _, r := range p.running {
+		lines = append(lines, progressLine(r.now, r.speed, r.left, r.name))
 	}
-	name := p.order[0]
-	now := p.running[name]
-	const width = 24
-	fill := int(now.Fraction() * width)
-	bar := ""
-	for i := range width {
-		if i < fill {
-			bar += "█"
-		} else {
-			bar += "░"
-		}
+	if p.total > 1 && p.ended < p.total {
+		lines = append(lines, fmt.Sprintf("%d of %d done", p.ended, p.total))
 	}
-	fmt.Fprintf(p.w, "%s %3.0f%% %s  %s", bar, now.Fraction()*100, now.Stage, name)
-	if p.total > 1 {
-		fmt.Fprintf(p.w, "  (%d of %d)", p.ended+1, p.total)
-	}
+	p.screen.draw(lines)
 }
 
-// clear removes the line, for output that follows.
+// clear removes the bars, for output that follows.
 func (p *progress) clear() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.tty {
-		fmt.Fprint(p.w, "\r\x1b[K")
-	}
+	p.screen.clear()
 }
 
 // say prints a line of its own.
 func (p *progress) say(line string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.tty {
-		fmt.Fprint(p.w, "\r\x1b[K")
-	}
+	p.screen.clear()
 	fmt.Fprintln(p.w, line)
 	p.draw()
 }

@@ -22,3 +22,9 @@ def map_body(context, body):
     if isinstance(body, dict) and "file_id" in body and isinstance(body["file_id"], str) and hash(body["file_id"]) % 2:
         body["file_id"] = ids["file_id"][0]
     return body
+
+
+@schemathesis.serializer("application/offset+octet-stream")
+def tus(_ctx, value):
+    """A part of an upload is its bytes."""
+    return value if isinstance(value, bytes) else str(value).encode()
