@@ -181,8 +181,12 @@ func (s *Server) start(ctx context.Context) error {
 	}
 	log := &serverLog{log: s.cfg.Log}
 	srv.SetLoggerV2(log, false, false, false)
-	go srv.Start()
-	if err := awaitReady(ctx, srv); err != nil {
+	started := make(chan struct{})
+	go func() {
+		defer close(started)
+		srv.Start()
+	}()
+	if err := awaitReady(ctx, srv, started); err != nil {
 		srv.Shutdown()
 		srv.WaitForShutdown()
 		return errors.Join(err, log.last())
@@ -195,13 +199,20 @@ func (s *Server) start(ctx context.Context) error {
 	return writeAccess(s.cfg.Dir, access{URL: "nats://" + s.addr, Token: s.token})
 }
 
-func awaitReady(ctx context.Context, srv *server.Server) error {
+// awaitReady waits until the server takes connections. Only after its start does it say that it runs, or that it could not begin.
+func awaitReady(ctx context.Context, srv *server.Server, started <-chan struct{}) error {
 	deadline := time.Now().Add(startTimeout)
 	for !srv.ReadyForConnections(50 * time.Millisecond) {
 		if ctx.Err() != nil {
 			return fmt.Errorf("start embedded NATS server: %w", context.Cause(ctx))
 		}
-		if time.Now().After(deadline) || !srv.Running() {
+		failed := time.Now().After(deadline)
+		select {
+		case <-started:
+			failed = failed || !srv.Running()
+		default:
+		}
+		if failed {
 			return errors.New("start embedded NATS server: it does not become ready")
 		}
 	}
