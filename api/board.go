@@ -67,8 +67,8 @@ type board struct {
 	shown map[job.ID]taskBody
 }
 
-// look reads the record and returns the tasks that have changed since the last look, those that have ended among them, and whether
-// any is open.
+// look reads the record and returns the tasks that have changed since the last look, those that have ended among them, and
+// whether any is open.
 func (b *board) look(r *http.Request) (changed []taskBody, open bool, err error) {
 	now := map[job.ID]taskBody{}
 	for _, state := range []job.State{job.Queued, job.Running} { // in this order, so that none is missed on its way
@@ -113,8 +113,8 @@ func (b taskBody) looks(other taskBody) bool {
 		b.Cancelling == other.Cancelling && b.Progress == other.Progress
 }
 
-// followAll tells of all of the caller's open tasks, for as long as the client stays: browsers have few connections, so one stream
-// has to do for many tasks.
+// followAll tells of all of the caller's open tasks, for as long as the client stays: browsers have few connections, so one
+// stream has to do for many tasks.
 func (s *Server) followAll(w http.ResponseWriter, r *http.Request) error {
 	user := userOf(r.Context())
 	leaveHub, err := s.hubs.enter(user)
@@ -183,8 +183,8 @@ func (s *Server) boardRoutes() {
 	s.plain(route{
 		method: http.MethodGet, path: prefix + "/user/events", id: "follow-tasks", tag: "tasks", stream: true,
 		summary: "Follow all open tasks of the caller as server-sent events",
-		description: "Each event `tasks` has those that have changed: at first all that are open, later those that were added, went on or " +
-			"ended. It goes on until the client leaves.",
+		description: "Each event `tasks` has those that have changed: at first all that are open, later those that were added, went " +
+			"on or ended. It goes on until the client leaves.",
 		done: map[int]*huma.Response{http.StatusOK: bytesOf("events", eventType)},
 	}, s.followAll)
 }

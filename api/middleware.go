@@ -92,8 +92,8 @@ func after(d time.Duration) time.Time {
 // What pages of other origins may send and see.
 const (
 	corsMethods = "GET, HEAD, POST, PATCH, DELETE"
-	corsHeaders = "Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, Range, Tus-Resumable, Upload-Length, " +
-		"Upload-Metadata, Upload-Offset, X-Request-Id"
+	corsHeaders = "Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, Range, Tus-Resumable, " +
+		"Upload-Length, Upload-Metadata, Upload-Offset, X-Request-Id"
 	corsExposed = "Content-Disposition, Content-Range, ETag, Idempotency-Replayed, Location, Retry-After, Steno-Revision, " +
 		"Tus-Resumable, Upload-Length, Upload-Offset, X-Cache, X-Request-Id"
 )

@@ -42,9 +42,9 @@ const (
 // resumable takes files in parts, by the tus protocol (https://tus.io/protocols/resumable-upload) of which tusd does the work: a
 // client asks how far an upload has come and goes on from there, after a break of the line as after a restart of the server.
 //
-// In dir, ID.info is what tusd notes of an upload and ID/ the folder with its bytes, where nothing lies beside them that a decoder
-// could be made to read; ID.file names the file that an upload became. An id begins with that of its user. Gateways do not share
-// the folder: an upload goes on at the one where it began.
+// In dir, ID.info is what tusd notes of an upload and ID/ the folder with its bytes, where nothing lies beside them that a
+// decoder could be made to read; ID.file names the file that an upload became. An id begins with that of its user. Gateways do
+// not share the folder: an upload goes on at the one where it began.
 type resumable struct {
 	s     *Server
 	dir   string
@@ -109,13 +109,14 @@ func (u *resumable) serve(w http.ResponseWriter, r *http.Request, handle http.Ha
 	case a.status == http.StatusRequestEntityTooLarge:
 		return u.s.tooLarge()
 	case a.status == http.StatusConflict && code == "ERR_MISMATCHED_OFFSET":
-		return newProblem(a.status, "UPLOAD_OFFSET", "the upload has not come so far, or farther: ask by HEAD how far, and go on from there")
+		return newProblem(a.status, "UPLOAD_OFFSET",
+			"the upload has not come so far, or farther: ask by HEAD how far, and go on from there")
 	case a.status >= http.StatusInternalServerError:
 		if err := u.s.cfg.Room(); err != nil {
 			return err
 		}
-		return newProblem(http.StatusServiceUnavailable, "UPLOAD_CUT", "the upload was cut: ask by HEAD how far it has come, and go on").
-			with("Retry-After", "1")
+		return newProblem(http.StatusServiceUnavailable, "UPLOAD_CUT",
+			"the upload was cut: ask by HEAD how far it has come, and go on").with("Retry-After", "1")
 	}
 	return newProblem(a.status, strings.TrimPrefix(cmp.Or(code, "UPLOAD_REFUSED"), "ERR_"), cmp.Or(text, "the upload was refused"))
 }
@@ -238,7 +239,8 @@ func (u *resumable) finish(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if err := lock.Lock(r.Context(), func() {}); err != nil {
-		return newProblem(http.StatusServiceUnavailable, "BUSY", "the upload is still at work: try again in a moment").with("Retry-After", "2")
+		return newProblem(http.StatusServiceUnavailable, "BUSY", "the upload is still at work: try again in a moment").
+			with("Retry-After", "2")
 	}
 	defer func() { _ = lock.Unlock() }() // never fails
 	deadlines(w, settleTime, settleTime)
@@ -343,7 +345,8 @@ func (u *resumable) sweepOnce() error {
 	}
 	for id, touched := range last {
 		if time.Since(touched) > partialTime {
-			err = errors.Join(err, u.forget(id), removeAny(filepath.Join(u.dir, id+".file")), removeAny(filepath.Join(u.dir, id+".file.new")))
+			file := filepath.Join(u.dir, id+".file")
+			err = errors.Join(err, u.forget(id), removeAny(file), removeAny(file+".new"))
 		}
 	}
 	return err
@@ -366,8 +369,8 @@ func (s *Server) resumableRoutes() {
 	s.plain(route{
 		method: http.MethodPost, path: uploadsPath, id: "begin-upload", tag: "files",
 		summary: "Begin an upload in parts, by the tus protocol",
-		description: "For large files and bad lines: after a break `HEAD` tells how far it has come, and `PATCH` goes on from there. When all " +
-			"is sent, `finish` makes it a file. Clients for tus 1.0 do all but the last by themselves.",
+		description: "For large files and bad lines: after a break `HEAD` tells how far it has come, and `PATCH` goes on from there. " +
+			"When all is sent, `finish` makes it a file. Clients for tus 1.0 do all but the last by themselves.",
 		params: []*huma.Param{
 			version, headerParam("Upload-Length", "bytes of the file"),
 			headerParam("Upload-Metadata", "`filename` and its value in base64"),
@@ -384,8 +387,9 @@ func (s *Server) resumableRoutes() {
 		done: map[int]*huma.Response{http.StatusOK: tusResponse("it is there", "Upload-Offset", "bytes that are here")},
 	}, s.uploading.head)
 	s.plain(route{
-		method: http.MethodPatch, path: one, id: "continue-upload", tag: "files", stream: true, summary: "Send the next bytes of an upload",
-		params: []*huma.Param{id, version, headerParam("Upload-Offset", "bytes that are here already")},
+		method: http.MethodPatch, path: one, id: "continue-upload", tag: "files", stream: true,
+		summary: "Send the next bytes of an upload",
+		params:  []*huma.Param{id, version, headerParam("Upload-Offset", "bytes that are here already")},
 		request: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
 			tusType: {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}},
 		}},
@@ -402,8 +406,9 @@ func (s *Server) resumableRoutes() {
 	}, s.uploading.remove)
 	s.plain(route{
 		method: http.MethodPost, path: one + "/finish", id: "finish-upload", tag: "files", stream: true,
-		summary: "Make a file of an upload that is whole", description: "It is probed before it is accepted. Once more gives the same file.",
-		params: []*huma.Param{id}, done: map[int]*huma.Response{http.StatusCreated: answerOf[fileBody](s, "FileBody", "it is stored")},
+		summary:     "Make a file of an upload that is whole",
+		description: "It is probed before it is accepted. Once more gives the same file.",
+		params:      []*huma.Param{id}, done: map[int]*huma.Response{http.StatusCreated: answerOf[fileBody](s, "FileBody", "it is stored")},
 		fails: []int{
 			http.StatusNotFound, http.StatusConflict, http.StatusUnprocessableEntity, http.StatusInsufficientStorage,
 		},

@@ -46,7 +46,7 @@ func (s *Server) revisions(ctx context.Context, in *taskInput) (*revisionsOutput
 type reviseInput struct {
 	ID   string `path:"task_id"`
 	Body struct {
-		Base     int               `json:"base" minimum:"0" doc:"the revision that is edited, which must be the newest; 0 where there is none"`
+		Base     int               `json:"base" minimum:"0" doc:"the revision that is edited: the newest, or 0 where there is none"`
 		Segments []segmentEdit     `json:"segments,omitempty" nullable:"false" maxItems:"100000" doc:"segments by their ids"`
 		Speakers map[string]string `json:"speakers,omitempty" doc:"new names of speakers throughout, by their old ones"`
 	}

@@ -19,7 +19,8 @@ const Path = "/console/"
 //go:embed all:dist
 var embedded embed.FS
 
-// policy lets the page run and show nothing but its own files, and speak to its own host. A save under a name is a blob's address.
+// policy lets the page run and show nothing but its own files, and speak to its own host. Saving a file under a name goes by a
+// blob's address, which needs no leave.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self'; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 

@@ -112,14 +112,14 @@ var (
 	getVersion = statement{"task.version", `SELECT status, attempt, version FROM tasks WHERE id = $1`}
 	addResult  = statement{"result.add", `
 		INSERT INTO results (task_id, body, sha256, bytes, created_at) VALUES ($1, $2, $3, $4, $5)`}
-	getResult  = statement{"result.get", `SELECT body, sha256, bytes FROM results WHERE task_id = $1`}
+	getResult   = statement{"result.get", `SELECT body, sha256, bytes FROM results WHERE task_id = $1`}
 	addRevision = statement{"revision.add", `
 		INSERT INTO revisions (task_id, number, body, sha256, bytes, created_at) VALUES ($1, $2, $3, $4, $5, $6)`}
 	newestRevision = statement{"revision.newest", `SELECT COALESCE(MAX(number), 0) FROM revisions WHERE task_id = $1`}
 	getRevision    = statement{"revision.get", `SELECT body, sha256, bytes FROM revisions WHERE task_id = $1 AND number = $2`}
 	listRevisions  = statement{"revision.list", `
 		SELECT number, bytes, created_at FROM revisions WHERE task_id = $1 ORDER BY number DESC`}
-	listOpen  = statement{"task.open", `
+	listOpen = statement{"task.open", `
 		SELECT ` + taskColumns + `, EXISTS (SELECT 1 FROM outbox WHERE subject = tasks.id)
 		FROM tasks WHERE ended_at IS NULL AND created_at < $1 AND (created_at, id) > ($2, $3)
 		ORDER BY created_at, id LIMIT $4`}

@@ -34,8 +34,8 @@ type EditError struct{ Reason string }
 
 func (e *EditError) Error() string { return e.Reason }
 
-// Edited returns t with an edit made; t itself stays as it is. Words keep their times where a changed text still has them, and new
-// ones share the time between. The error is an *EditError.
+// Edited returns t with an edit made; t itself stays as it is. Words keep their times where a changed text still has them, and
+// new ones share the time between. The error is an *EditError.
 func (t Transcript) Edited(e Edit) (Transcript, error) {
 	names, err := e.names()
 	if err != nil {

@@ -74,8 +74,8 @@ type Transcript struct {
 	Waveform *Waveform `json:"waveform,omitempty"`
 }
 
-// Waveform is the course of a recording's level. Peaks[i] is the highest amplitude from i·Step to (i+1)·Step seconds, where 255 is
-// full scale, after the recording was brought to its level; JSON has them as base64.
+// Waveform is the course of a recording's level. Peaks[i] is the highest amplitude from i·Step to (i+1)·Step seconds, where 255
+// is full scale, after the recording was brought to its level; JSON has them as base64.
 type Waveform struct {
 	Step  float64 `json:"step"`
 	Peaks []byte  `json:"peaks"`

@@ -167,7 +167,8 @@ func (p *progress) bytes(name string) files.Progress {
 		defer p.mu.Unlock()
 		if total > 0 && time.Since(p.drawn) > redrawEvery {
 			p.drawn = time.Now()
-			p.screen.draw([]string{fmt.Sprintf("%s %3d %%  %s of %s  %s", bar(float64(done)/float64(total)), 100*done/total, size(done), size(total), name)})
+			share := float64(done) / float64(total)
+			p.screen.draw([]string{fmt.Sprintf("%s %3.0f %%  %s of %s  %s", bar(share), 100*share, size(done), size(total), name)})
 		}
 	}
 }

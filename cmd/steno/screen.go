@@ -13,8 +13,8 @@ import (
 	"steno/transcript"
 )
 
-// screen is a block of lines at the end of what a terminal shows, drawn anew with each change. Where there is no terminal nothing is
-// drawn. Not safe for concurrent use.
+// screen is a block of lines at the end of what a terminal shows, drawn anew with each change. Where there is no terminal
+// nothing is drawn. Not safe for concurrent use.
 type screen struct {
 	w    io.Writer
 	size func() (columns, rows int) // nil where there is no terminal
@@ -38,8 +38,8 @@ func newScreen(w io.Writer) *screen {
 // shows reports whether there is a terminal.
 func (s *screen) shows() bool { return s.size != nil }
 
-// draw puts lines in place of those that are there. Each is cut to the terminal's width, and the last ones are left out where it has
-// too few rows: the block could not be drawn over otherwise.
+// draw puts lines in place of those that are there. Each is cut to the terminal's width, and the last ones are left out where it
+// has too few rows: the block could not be drawn over otherwise.
 func (s *screen) draw(lines []string) {
 	if s.size == nil {
 		return

@@ -23,8 +23,8 @@ func (a *app) watchCmd() *cobra.Command {
 	var every time.Duration
 	cmd := &cobra.Command{
 		Use: "watch", Short: "Watch the queue: what runs, how fast, and what waits",
-		Long: "Watch the queue until Ctrl-C: each job that runs with its stage, speed and the time that it will still take, what waits,\n" +
-			"what ended last, and the nodes. Where the output is no terminal a state is printed with each change.",
+		Long: "Watch the queue until Ctrl-C: each job that runs with its stage, speed and the time that it will still take,\n" +
+			"what waits, what ended last, and the nodes. Where the output is no terminal a state is printed with each change.",
 		Example: "  steno watch\n  steno watch --nats nats://queue.example:4222 --every 5s\n  steno watch --json | jq .depth",
 		Args:    args(cobra.NoArgs),
 		RunE: a.queueRun(func(ctx context.Context, q *queue.Queue, _ []string) error {
@@ -34,8 +34,8 @@ func (a *app) watchCmd() *cobra.Command {
 			w := &watch{a: a, screen: newScreen(a.std.out), json: asJSON, paces: map[job.ID]*pace{}}
 			defer func() { w.screen.rows = 0 }() // the last state stays
 			for {
-				if err := w.look(ctx, q); err != nil {
-					return whileWatching(ctx, err)
+				if err := w.look(ctx, q); err != nil && ctx.Err() == nil { // else Ctrl-C has ended the look
+					return err
 				}
 				select {
 				case <-ctx.Done():
@@ -48,14 +48,6 @@ func (a *app) watchCmd() *cobra.Command {
 	cmd.Flags().DurationVar(&every, "every", time.Second, "how often to look")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, an object per state")
 	return cmd
-}
-
-// whileWatching is no error where it is Ctrl-C that ended the look.
-func whileWatching(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return nil
-	}
-	return err
 }
 
 type watch struct {
@@ -108,10 +100,10 @@ func (w *watch) look(ctx context.Context, q *queue.Queue) error {
 func (s *queueState) sort(all []queue.Status) {
 	s.Running, s.Waiting, s.Ended = []queue.Status{}, []queue.Status{}, []queue.Status{}
 	for _, j := range all {
-		switch {
-		case j.State == job.Running:
+		switch j.State {
+		case job.Running:
 			s.Running = append(s.Running, j)
-		case j.State == job.Queued:
+		case job.Queued:
 			s.Waiting = append(s.Waiting, j)
 		default:
 			s.Ended = append(s.Ended, j)
@@ -127,7 +119,8 @@ func (s *queueState) sort(all []queue.Status) {
 
 // lines are the state for people.
 func (w *watch) lines(s queueState, now time.Time) []string {
-	lines := []string{fmt.Sprintf("%d running, %d waiting, %d dead letters, %s", len(s.Running), len(s.Waiting), s.Depth.Dead, fleetLine(s.Nodes))}
+	lines := []string{fmt.Sprintf("%d running, %d waiting, %d dead letters, %s",
+		len(s.Running), len(s.Waiting), s.Depth.Dead, fleetLine(s.Nodes))}
 	paces := map[job.ID]*pace{}
 	for _, j := range s.Running {
 		p := cmp.Or(w.paces[j.Job.ID], &pace{})
