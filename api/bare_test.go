@@ -247,8 +247,11 @@ func operations(t testing.TB, spec []byte) []operation {
 				}
 			}
 			o.query = strings.Join(query, "&")
-			if in.ID == "edit-transcript" {
+			switch in.ID {
+			case "edit-transcript":
 				o.example = map[string]any{"base": 0}
+			case "follow-tasks": // its answer to GET never ends
+				o.method = http.MethodHead
 			}
 			body := in.RequestBody.Content["application/json"].Schema
 			for name := range doc.Components.Schemas[path.Base(body.Ref)].Properties {

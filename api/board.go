@@ -116,6 +116,10 @@ func (b taskBody) looks(other taskBody) bool {
 // followAll tells of all of the caller's open tasks, for as long as the client stays: browsers have few connections, so one
 // stream has to do for many tasks.
 func (s *Server) followAll(w http.ResponseWriter, r *http.Request) error {
+	if r.Method == http.MethodHead {
+		newStream(w) // without a body there is nothing to stay for
+		return nil
+	}
 	user := userOf(r.Context())
 	leaveHub, err := s.hubs.enter(user)
 	if err != nil {
