@@ -46,6 +46,12 @@ class Board {
     this.tasks.clear()
   }
 
+  show(task: Task): void {
+    const live = this.tasks.get(task.task_id)
+    if (live) live.update(task)
+    else this.tasks.set(task.task_id, new Live(task))
+  }
+
   dismiss(id: string): void {
     this.tasks.delete(id)
   }
@@ -56,9 +62,7 @@ class Board {
         if (event.name !== 'tasks') continue
         this.problem = null
         for (const task of (JSON.parse(event.data) as { tasks: Task[] }).tasks) {
-          const live = this.tasks.get(task.task_id)
-          if (live) live.update(task)
-          else this.tasks.set(task.task_id, new Live(task))
+          this.show(task)
         }
       }
     } catch (error) {

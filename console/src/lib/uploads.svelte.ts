@@ -3,6 +3,7 @@ import * as api from './api'
 import { asProblem, Problem, problemFrom } from './problem'
 import { Rate } from './rate'
 import { base, session } from './session.svelte'
+import { board } from './tasks.svelte'
 
 export type UploadState = 'waiting' | 'sending' | 'broken' | 'checking' | 'failed'
 
@@ -70,7 +71,8 @@ class Uploads {
       const at = await this.#transfer(upload)
       upload.state = 'checking'
       const file = await patient(() => api.finishUpload(at))
-      await patient(() => api.create({ ...upload.order, file_id: file.file_id }))
+      const made = await patient(() => api.create({ ...upload.order, file_id: file.file_id }))
+      board.show(await patient(() => api.task(made.task_id))) // one that took a transcript over is never open
       this.list = this.list.filter((u) => u !== upload)
     } catch (error) {
       upload.problem = asProblem(error)
