@@ -38,6 +38,7 @@ func (w *worker) claim(ctx context.Context, msg jetstream.Msg) *Delivery {
 	now := time.Now().UTC()
 	l := lease{ID: nuid.Next(), Worker: w.cfg.Name, TTL: w.cfg.AckWait, Ack: msg.Reply()}
 	var got claimed
+	var left time.Duration // of a lease that looks alive
 	reserved := false // by this claim, and not by a stay of the same job that still runs here
 	reserve := func() bool {
 		reserved = reserved || w.reserve(j.ID)
@@ -45,6 +46,9 @@ func (w *worker) claim(ctx context.Context, msg jetstream.Msg) *Delivery {
 	}
 	r, err := w.q.change(ctx, j.ID, func(r *record, renewed time.Time) error {
 		now = time.Now().UTC()
+		if r.Lease != nil {
+			left = renewed.Add(r.Lease.TTL).Sub(now)
+		}
 		got = r.claim(l, w.cfg.MaxDeaths, reserve, now, renewed)
 		return nil
 	})
@@ -62,7 +66,7 @@ func (w *worker) claim(ctx context.Context, msg jetstream.Msg) *Delivery {
 		return nil
 	}
 	if got != claimRun {
-		w.decline(ctx, msg, r, got)
+		w.decline(ctx, msg, r, got, left)
 		return nil
 	}
 	d := &Delivery{
@@ -79,8 +83,8 @@ func (w *worker) claim(ctx context.Context, msg jetstream.Msg) *Delivery {
 	return d
 }
 
-// decline deals with a message whose job is not to be run.
-func (w *worker) decline(ctx context.Context, msg jetstream.Msg, r record, why claimed) {
+// decline deals with a message whose job is not to be run. left is what a lease that looks alive still has, by this worker's clock.
+func (w *worker) decline(ctx context.Context, msg jetstream.Msg, r record, why claimed, left time.Duration) {
 	q := w.q
 	var err error
 	switch why {
@@ -89,8 +93,7 @@ func (w *worker) decline(ctx context.Context, msg jetstream.Msg, r record, why c
 			err = msg.Nak()
 			break
 		}
-		// More than a heartbeat, which is at most half the lease, so that a living owner will have moved it by then.
-		err = msg.NakWithDelay(r.Lease.TTL / 3 * 2)
+		err = msg.NakWithDelay(contest(r.Lease.TTL, left))
 	case claimPaused:
 		err = msg.NakWithDelay(time.Until(r.RetryAt))
 	case claimEnded:
@@ -112,6 +115,13 @@ func (w *worker) decline(ctx context.Context, msg jetstream.Msg, r record, why c
 	if err != nil {
 		q.cfg.Log.Warn("decline job", "job", r.Job.ID, "error", err)
 	}
+}
+
+// contest is when to look again at a lease that looks alive although its message has come back. The owner of a lease that is young
+// gets more than a heartbeat, which is at most half the lease, so that it will have moved it by then. One that has missed a
+// heartbeat is most likely dead: the message's deadline runs from its delivery, the lease from the claim a moment later.
+func contest(ttl, left time.Duration) time.Duration {
+	return min(left+ttl/15, ttl/3*2)
 }
 
 // parseMessage reads a job and checks that it is the one its subject names.

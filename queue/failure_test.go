@@ -301,6 +301,39 @@ func TestStalledHandlerLosesItsLease(t *testing.T) {
 	}
 }
 
+// A worker that dies right after its claim leaves a lease that ends a moment after its message has come back.
+func TestLeaseEndsAfterItsMessage(t *testing.T) {
+	t.Parallel() // it mostly waits
+	q := newQueue(t)
+	cfg := quick()
+	cfg.AckWait = 6 * time.Second
+	dead := &worker{q: q, cfg: cfg.WithDefaults()}
+	c, err := dead.consumer(t.Context(), DefaultPool, "normal")
+	if err != nil {
+		t.Fatal(err)
+	}
+	j := submit(t, q, 10)
+	batch, err := c.Fetch(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range batch.Messages() {
+		time.Sleep(500 * time.Millisecond)
+	}
+	if _, err := q.change(t.Context(), j.ID, func(r *record, renewed time.Time) error {
+		r.claim(lease{ID: "dead", Worker: "dead", TTL: cfg.AckWait}, 3, yes, time.Now(), renewed)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	claimed := time.Now()
+	work(t, q, cfg, echo)
+	s := await(t, q, j.ID, job.Done)
+	if took := time.Since(claimed); s.Attempt != 2 || took < cfg.AckWait-time.Second || took > cfg.AckWait+2*time.Second {
+		t.Errorf("recovered after %s, with a lease of %s: %+v", took, cfg.AckWait, s)
+	}
+}
+
 func TestHungHandlerIsReplacedByAnotherWorker(t *testing.T) {
 	t.Parallel() // it mostly waits
 	server := startServer(t, EmbeddedConfig{})
