@@ -139,7 +139,6 @@ func Run(ctx context.Context, cfg Config) ([]Row, error) {
 	var lanes errgroup.Group
 	lanes.SetLimit(max(1, cfg.Lanes))
 	var mu sync.Mutex // one row is printed at a time
-	broken := 0
 	var aside errgroup.Group
 	for i, f := range todo {
 		lane := &lanes
@@ -151,7 +150,6 @@ func Run(ctx context.Context, cfg Config) ([]Row, error) {
 			mu.Lock()
 			defer mu.Unlock()
 			rows[i] = row
-			broken += len(row.Verdict.Wrong)
 			fmt.Fprintln(cfg.Out, row)
 			for _, w := range row.Verdict.Wrong[:min(10, len(row.Verdict.Wrong))] {
 				fmt.Fprintln(cfg.Out, "   BROKEN", w)
@@ -166,10 +164,24 @@ func Run(ctx context.Context, cfg Config) ([]Row, error) {
 	if err != nil {
 		return rows, err
 	}
-	if broken > 0 {
-		return rows, fmt.Errorf("%d broken promises, see above and the ledger; the same faults again: --seed %d", broken, cfg.Seed)
+	return rows, broken(rows, cfg.Seed)
+}
+
+// broken names the first promise that each row broke, for it is what stands last in the output, and may be all that is kept of it.
+func broken(rows []Row, seed uint64) error {
+	var n int
+	var first []string
+	for _, row := range rows {
+		if wrong := row.Verdict.Wrong; len(wrong) > 0 {
+			n += len(wrong)
+			first = append(first, row.ID+": "+wrong[0])
+		}
 	}
-	return rows, nil
+	if n == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d broken promises, all of them above and in the ledger; the same faults again: --seed %d\n%s",
+		n, seed, strings.Join(first, "\n"))
 }
 
 // runRow runs one fault in a folder of its own; a row that could not go on, or whose processes did not end with it, is broken.
