@@ -63,13 +63,14 @@ func (q *Queue) prepare(ctx context.Context) (err error) {
 
 // patiently asks for what the server has to make or find, with growing pauses until ctx ends where Retry is set: servers of a
 // cluster take connections before enough of them have met to keep anything, and streams are without a leader for seconds.
-func (q *Queue) patiently(ctx context.Context, without string, ask func(context.Context) error) error {
+// failing is what the log says of it.
+func (q *Queue) patiently(ctx context.Context, failing string, ask func(context.Context) error) error {
 	for pause := 250 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
 		err := ask(ctx)
 		if err == nil || !q.cfg.Retry || !passing(err) && !fewServers(err) || ctx.Err() != nil {
 			return err
 		}
-		q.cfg.Log.Warn(without+", trying again", "error", err, "pause", pause)
+		q.cfg.Log.Warn(failing+", trying again", "error", err, "pause", pause)
 		if !sleep(ctx, pause) {
 			return err
 		}

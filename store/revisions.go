@@ -39,7 +39,7 @@ func (s *Store) Result(ctx context.Context, user string, id job.ID) (Result, err
 func (s *Store) Revised(ctx context.Context, user string, id job.ID, number int) (Result, int, error) {
 	var r result
 	err := s.snapshot(ctx, func(c session) error {
-		if err := c.done(c.task(ctx, user, id)); err != nil {
+		if err := withTranscript(c.task(ctx, user, id)); err != nil {
 			return err
 		}
 		if number == Newest {
@@ -71,8 +71,8 @@ func noRevision(number int) error {
 	}
 }
 
-// done refuses tasks that have no transcript.
-func (session) done(t Task, err error) error {
+// withTranscript refuses tasks that have none.
+func withTranscript(t Task, err error) error {
 	if err == nil && t.Status != job.Done {
 		err = conflict("NOT_DONE", "task %s is %s: it has no transcript", t.ID, t.Status)
 	}
@@ -82,7 +82,7 @@ func (session) done(t Task, err error) error {
 // Revisions lists the edits of a transcript, the newest first; the original is not among them. Codes: those of Result.
 func (s *Store) Revisions(ctx context.Context, user string, id job.ID) (list []Revision, err error) {
 	err = s.snapshot(ctx, func(c session) error {
-		if err := c.done(c.task(ctx, user, id)); err != nil {
+		if err := withTranscript(c.task(ctx, user, id)); err != nil {
 			return err
 		}
 		list, err = all(ctx, c, scanRevision, listRevisions, id)
@@ -107,7 +107,7 @@ func (s *Store) Revise(ctx context.Context, user string, id job.ID, base int, t 
 		return Revision{}, forUser(ctx, "save the edit", err)
 	}
 	err = s.tx(ctx, func(c session) error {
-		if err := c.done(c.lockedTask(ctx, user, id)); err != nil {
+		if err := withTranscript(c.lockedTask(ctx, user, id)); err != nil {
 			return err
 		}
 		var newest int
