@@ -70,6 +70,7 @@ type board struct {
 // look reads the record and returns the tasks that have changed since the last look, those that have ended among them, and
 // whether any is open.
 func (b *board) look(r *http.Request) (changed []taskBody, open bool, err error) {
+	changed = []taskBody{} // in JSON no list is null
 	now := map[job.ID]taskBody{}
 	for _, state := range []job.State{job.Queued, job.Running} { // in this order, so that none is missed on its way
 		tasks, _, err := b.s.cfg.Store.History(r.Context(), b.user, store.Filter{Status: state}, "", boardTasks)
@@ -81,7 +82,7 @@ func (b *board) look(r *http.Request) (changed []taskBody, open bool, err error)
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(now)) {
-		if last, known := b.shown[id]; !known || !last.looks(now[id]) {
+		if last, known := b.shown[id]; !known || !last.looksLike(now[id]) {
 			changed = append(changed, now[id])
 		}
 	}
@@ -96,7 +97,7 @@ func (b *board) look(r *http.Request) (changed []taskBody, open bool, err error)
 		if err != nil {
 			return nil, false, err
 		}
-		if body := bodyOf(t); t.Status.Terminal() || !b.shown[id].looks(body) {
+		if body := bodyOf(t); t.Status.Terminal() || !b.shown[id].looksLike(body) {
 			changed = append(changed, body)
 		}
 		if !t.Status.Terminal() { // there are more than are followed
@@ -107,8 +108,8 @@ func (b *board) look(r *http.Request) (changed []taskBody, open bool, err error)
 	return changed, len(now) > 0, nil
 }
 
-// looks reports whether somebody would see no difference.
-func (b taskBody) looks(other taskBody) bool {
+// looksLike reports whether somebody would see no difference.
+func (b taskBody) looksLike(other taskBody) bool {
 	return b.Status == other.Status && b.Stage == other.Stage && b.Attempt == other.Attempt &&
 		b.Cancelling == other.Cancelling && b.Progress == other.Progress
 }
@@ -121,13 +122,13 @@ func (s *Server) followAll(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	user := userOf(r.Context())
-	leaveHub, err := s.hubs.enter(user)
+	endStream, err := s.hubs.enter(user)
 	if err != nil {
 		return err
 	}
-	defer leaveHub()
-	poke, leave := s.boards.enter(user)
-	defer leave()
+	defer endStream()
+	poke, leaveBoard := s.boards.enter(user)
+	defer leaveBoard()
 	b := &board{s: s, user: user}
 	changed, open, err := b.look(r)
 	if err != nil {
@@ -140,7 +141,7 @@ func (s *Server) followAll(w http.ResponseWriter, r *http.Request) error {
 		case len(changed) > 0 || first:
 			data, err := json.Marshal(struct {
 				Tasks []taskBody `json:"tasks"`
-			}{append([]taskBody{}, changed...)})
+			}{changed})
 			if err != nil {
 				return err
 			}

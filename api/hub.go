@@ -292,7 +292,7 @@ func (h *hub) live(n News) {
 func (h *hub) show(t store.Task) {
 	h.now = t
 	body := bodyOf(t)
-	if h.shown.looks(body) {
+	if h.shown.looksLike(body) {
 		return
 	}
 	h.shown = body

@@ -79,9 +79,13 @@ func (u *resumable) begin(e tus.HookEvent) (tus.HTTPResponse, tus.FileInfoChange
 	if e.Upload.Size == 0 {
 		return none, tus.FileInfoChanges{}, tus.NewError("EMPTY", "the file is empty: choose another", http.StatusUnprocessableEntity)
 	}
-	if open, err := filepath.Glob(filepath.Join(u.dir, user+".*.info")); err != nil || len(open) >= openUploads {
-		return none, tus.FileInfoChanges{}, errors.Join(err, tus.NewError("TOO_MANY_UPLOADS",
-			fmt.Sprintf("%d uploads of yours are not finished: finish or delete some", openUploads), http.StatusConflict))
+	open, err := filepath.Glob(filepath.Join(u.dir, user+".*.info"))
+	if err != nil {
+		return none, tus.FileInfoChanges{}, fmt.Errorf("count the open uploads: %w", err)
+	}
+	if len(open) >= openUploads {
+		return none, tus.FileInfoChanges{}, tus.NewError("TOO_MANY_UPLOADS",
+			fmt.Sprintf("%d uploads of yours are not finished: finish or delete some", openUploads), http.StatusConflict)
 	}
 	id, name := user+"."+rand.Text(), cleanName(e.Upload.MetaData["filename"])
 	return none, tus.FileInfoChanges{
@@ -197,8 +201,6 @@ func (u *resumable) patch(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer leave()
-	u.s.metrics.uploads.Inc()
-	defer u.s.metrics.uploads.Dec()
 	deadlines(w, stallTime, 0) // tusd moves it on with each read
 	return u.serve(w, r, u.tus.PatchFile)
 }
@@ -216,11 +218,7 @@ func (u *resumable) remove(w http.ResponseWriter, r *http.Request) error {
 
 // forget removes what tusd leaves, or all where it was not asked.
 func (u *resumable) forget(id string) error {
-	err := os.Remove(filepath.Join(u.dir, id+".info"))
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
-	}
-	return errors.Join(err, os.RemoveAll(filepath.Join(u.dir, id)))
+	return errors.Join(removeAny(filepath.Join(u.dir, id+".info")), os.RemoveAll(filepath.Join(u.dir, id)))
 }
 
 // finish makes an upload that is whole a file. To call it again gives the same file.
@@ -312,7 +310,10 @@ func (u *resumable) whole(ctx context.Context, id string) (*upload, error) {
 // writeWhole writes a file that is there whole or not at all.
 func writeWhole(path, text string) error {
 	beside := path + ".new"
-	return errors.Join(os.WriteFile(beside, []byte(text), 0o600), os.Rename(beside, path))
+	if err := os.WriteFile(beside, []byte(text), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(beside, path)
 }
 
 // sweep removes what nobody has touched for long, until ctx ends.

@@ -63,10 +63,8 @@ func (s *Server) receive(w http.ResponseWriter, r *http.Request) (f form, done f
 	if err != nil {
 		return f, done, err
 	}
-	s.metrics.uploads.Inc()
 	done = sync.OnceFunc(func() {
 		f.file.remove()
-		s.metrics.uploads.Dec()
 		leave()
 	})
 	if r.ContentLength > s.cfg.MaxUpload+maxOverhead {
@@ -94,7 +92,12 @@ func (s *Server) enterUpload(ctx context.Context) (leave func(), err error) {
 	if giveBack, ok := s.uploadShares.enter(requestOf(ctx).caller(), waiting.Done()); ok {
 		select {
 		case s.uploads <- struct{}{}:
-			return func() { <-s.uploads; giveBack() }, nil
+			s.metrics.uploads.Inc()
+			return func() {
+				s.metrics.uploads.Dec()
+				<-s.uploads
+				giveBack()
+			}, nil
 		case <-waiting.Done():
 			giveBack()
 			limit = "uploads"
