@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"time"
+	"unicode"
 
 	"golang.org/x/term"
 
@@ -51,10 +52,20 @@ func (s *screen) draw(lines []string) {
 	var b strings.Builder
 	b.WriteString(s.up())
 	for _, line := range lines {
-		b.WriteString(transcript.Cut(line, columns-1) + "\n")
+		b.WriteString(transcript.Cut(printable(line), columns-1) + "\n")
 	}
 	s.rows = len(lines)
 	io.WriteString(s.w, b.String()) //nolint:errcheck // a terminal that has gone away has nothing to be told
+}
+
+// printable is s without what a terminal would obey: names of files may hold it.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || transcript.TurnsDirection(r) {
+			return -1
+		}
+		return r
+	}, s)
 }
 
 // up goes to the block's first line and clears all below.

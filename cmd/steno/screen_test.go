@@ -88,8 +88,8 @@ func TestScreen(t *testing.T) {
 	}
 	s.draw([]string{"one", "two"})
 	want("one", "two")
-	s.draw([]string{"1"})
-	want("1")
+	s.draw([]string{"1\x1b[9A\a\u202e"})
+	want("1[9A")
 	s.clear()
 	fmt.Fprintln(&w, "a line of its own")
 	s.draw([]string{"1", "a name that is longer than a line", "三文字三文字三文字三文字"})
