@@ -1,4 +1,4 @@
-import { asProblem, Problem, problemOf } from './problem'
+import { asProblem, problemOf } from './problem'
 
 /** Where the API is, from the root of this host. */
 export const base = '/api/v1'
@@ -100,4 +100,3 @@ async function post<T>(path: string, body: unknown, token?: string): Promise<T> 
 }
 
 export const session = new Session()
-export { Problem }
