@@ -39,7 +39,7 @@ func (w *worker) claim(ctx context.Context, msg jetstream.Msg) *Delivery {
 	l := lease{ID: nuid.Next(), Worker: w.cfg.Name, TTL: w.cfg.AckWait, Ack: msg.Reply()}
 	var got claimed
 	var left time.Duration // of a lease that looks alive
-	reserved := false // by this claim, and not by a stay of the same job that still runs here
+	reserved := false      // by this claim, and not by a stay of the same job that still runs here
 	reserve := func() bool {
 		reserved = reserved || w.reserve(j.ID)
 		return reserved
@@ -83,7 +83,8 @@ func (w *worker) claim(ctx context.Context, msg jetstream.Msg) *Delivery {
 	return d
 }
 
-// decline deals with a message whose job is not to be run. left is what a lease that looks alive still has, by this worker's clock.
+// decline deals with a message whose job is not to be run. left is what a lease that looks alive still has, by this worker's
+// clock.
 func (w *worker) decline(ctx context.Context, msg jetstream.Msg, r record, why claimed, left time.Duration) {
 	q := w.q
 	var err error
@@ -117,9 +118,9 @@ func (w *worker) decline(ctx context.Context, msg jetstream.Msg, r record, why c
 	}
 }
 
-// contest is when to look again at a lease that looks alive although its message has come back. The owner of a lease that is young
-// gets more than a heartbeat, which is at most half the lease, so that it will have moved it by then. One that has missed a
-// heartbeat is most likely dead: the message's deadline runs from its delivery, the lease from the claim a moment later.
+// contest is when to look again at a lease that looks alive although its message has come back. The owner of a lease that is
+// young gets more than a heartbeat, which is at most half the lease, so that it will have moved it by then. One that has missed
+// a heartbeat is most likely dead: the message's deadline runs from its delivery, the lease from the claim a moment later.
 func contest(ttl, left time.Duration) time.Duration {
 	return min(left+ttl/15, ttl/3*2)
 }
