@@ -158,7 +158,7 @@ func (r *Runner) Run(ctx context.Context, in Input) (transcript.Transcript, erro
 }
 
 // worthTelling is how many seconds of audio a job has whose slowness is no matter of its start alone.
-const worthTelling = 10
+const worthTelling = 30
 
 func (j *run) line(ctx context.Context) (transcript.Transcript, error) {
 	if j.params.Diarize {

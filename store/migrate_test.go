@@ -82,6 +82,7 @@ func fill(t *testing.T, s *Store, version int) {
 		2: "INSERT INTO tasks (id, user_id, file_name, sha256, duration, model, language, params, params_hash, status, stage, " +
 			"created_at, updated_at) VALUES ('t', 'u', 'n', 's', 1, 'base', 'auto', '{}', 'h', 'queued', 'queue', 1, 1)",
 		3: "", // indexes only
+		4: "",
 	}
 	for _, row := range rows[1 : version+1] {
 		if _, err := s.write.Exec(row); row != "" && err != nil {
