@@ -47,11 +47,11 @@ func (s *Store) Revised(ctx context.Context, user string, id job.ID, number int)
 				return fmt.Errorf("%s: %w", newestRevision.Name, err)
 			}
 		}
-		row := c.row(ctx, getResult, id)
+		query, args := getResult, []any{id}
 		if number != Original {
-			row = c.row(ctx, getRevision, id, number)
+			query, args = getRevision, []any{id, number}
 		}
-		err := row.Scan(&r.data, &r.sha256, &r.bytes)
+		err := c.row(ctx, query, args...).Scan(&r.data, &r.sha256, &r.bytes)
 		if errors.Is(err, sql.ErrNoRows) {
 			return noRevision(number)
 		}
