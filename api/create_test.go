@@ -184,7 +184,7 @@ func TestBadTasks(t *testing.T) {
 		{"model", long(65), 422, "BAD_FIELD"},
 		{"prompt", long(4097), 422, "BAD_FIELD"},
 		{"prompt", "a\x00b", 422, "BAD_PARAMETER"},
-		{"diarization", true, 422, "NOT_SUPPORTED"},
+		{"diarization", "left", 422, "BAD_FIELD"},
 		{"reuse", "maybe", 422, "BAD_FIELD"},
 		{"webhook", "https://127.0.0.1/hook", 422, "BAD_WEBHOOK"},
 		{"webhook", "https://[::ffff:10.0.0.1]/hook", 422, "BAD_WEBHOOK"},
@@ -238,7 +238,7 @@ func TestBadTasks(t *testing.T) {
 	var task taskOf
 	r.call(r.ada, "POST", createPath, map[string]any{
 		"file_id": strings.ToLower(f.ID), "model": "tiny.en", "language": "haw", "task": "transcribe", "words": true,
-		"diarization": false, "prompt": strings.Repeat("é", 4096), "allow_truncated": true, "reuse": true,
+		"diarization": true, "prompt": strings.Repeat("é", 4096), "allow_truncated": true, "reuse": true,
 		"webhook": "https://hooks.example/" + long(2000),
 	}).want(201).json(&task)
 	var got map[string]any

@@ -453,9 +453,6 @@ func resolve(p job.Params) (job.Params, error) {
 	if p.Model != "base" && p.Model != "tiny.en" {
 		return p, job.Errorf(job.Input, "MODEL_UNKNOWN", "there is no model %q: see GET /v1/models", strings.ToValidUTF8(p.Model, "?"))
 	}
-	if p.Diarize {
-		return p, job.Errorf(job.Input, "NOT_SUPPORTED", "diarization is not built yet: submit the job without it")
-	}
 	return p, p.Validate()
 }
 

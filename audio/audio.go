@@ -21,7 +21,8 @@ func Seconds(sample int64) float64 { return float64(sample) / Rate }
 // Chunk is a contiguous stretch of the source that is transcribed as one piece of work. A time t within the chunk is the
 // time Seconds(Span.Start)+t of the source: there is no other mapping.
 type Chunk struct {
-	Index int
-	Span  Span
-	PCM   []int16 // exactly Span.Len() samples
+	Channel int // whose it is, from 1; 0 where all channels are mixed
+	Index   int // among those of its channel, from 0
+	Span    Span
+	PCM     []int16 // exactly Span.Len() samples
 }

@@ -84,7 +84,7 @@ func within(ctx context.Context, t Tools, path string, want Want, limit time.Dur
 		return nil, nil, err
 	}
 	defer s.Close()
-	split := Split(s, plan)
+	split := Split(plan, s)
 	var chunks []Chunk
 	for {
 		c, err := split.Next(ctx)
@@ -342,7 +342,7 @@ func TestCancelEndsTheDecoder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	split := Split(s, plan)
+	split := Split(plan, s)
 	if _, err := split.Next(ctx); err != nil {
 		t.Fatal(err)
 	}

@@ -23,14 +23,14 @@ type decoder struct {
 	total int64 // samples of the first decode
 }
 
-// decode starts a decoder. ctx bounds its life.
-func (t Tools) decode(ctx context.Context, path string, plan Plan, m Measurement) (*decoder, error) {
+// decode starts a decoder of a channel, as playFilters counts them. ctx bounds its life.
+func (t Tools) decode(ctx context.Context, path string, plan Plan, m Measurement, channel int) (*decoder, error) {
 	abs, _, err := regular(path)
 	if err != nil {
 		return nil, err
 	}
 	d := &decoder{ctx: ctx, log: &proc.Tail{}, total: m.Samples}
-	args := append([]string{"-v", "error"}, decodeArgs(abs, plan, "s16le", playFilters(plan, m.GainDB))...)
+	args := append([]string{"-v", "error"}, decodeArgs(abs, plan, "s16le", playFilters(plan, m.GainDB, channel))...)
 	if d.run, err = t.start(ctx, abs, args, d.log); err != nil {
 		return nil, err
 	}

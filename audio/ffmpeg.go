@@ -55,18 +55,30 @@ func fill(args ...string) filter {
 	return filter{name: "aresample", args: args, named: ffmpeg.KwArgs{"async": 1, "first_pts": 0}}
 }
 
-// playFilters are those of the second decode.
-func playFilters(plan Plan, gain float64) []filter {
+// pairFilters leave two channels as they are, interleaved.
+func pairFilters() []filter {
+	return []filter{
+		fill(strconv.Itoa(Rate)),
+		{name: "aformat", named: ffmpeg.KwArgs{"sample_fmts": "flt", "channel_layouts": "stereo"}},
+	}
+}
+
+// playFilters are those of the second decode: of one channel, from 1, or of all, mixed, where it is 0.
+func playFilters(plan Plan, gain float64, channel int) []filter {
+	var fs []filter
+	if channel > 0 {
+		fs = append(fs, filter{name: "pan", args: ffmpeg.Args{fmt.Sprintf("mono|c0=c%d", channel-1)}})
+	}
 	switch plan.Loudness {
 	case Classic:
 		loudnorm := filter{name: "loudnorm", named: ffmpeg.KwArgs{"I": TargetLoudness, "TP": TargetPeak, "LRA": TargetRange}}
 		// It counts samples and loses the timestamps, so that the holes must be filled before it.
-		return append([]filter{fill(), loudnorm}, monoFilters()...)
+		return append(append(fs, fill(), loudnorm), monoFilters()...)
 	case Linear:
 		volume := ffmpeg.KwArgs{"volume": fmt.Sprintf("%.2fdB", gain), "precision": "float"}
-		return append(monoFilters(), filter{name: "volume", named: volume})
+		return append(append(fs, monoFilters()...), filter{name: "volume", named: volume})
 	default:
-		return monoFilters()
+		return append(fs, monoFilters()...)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"strings"
 	"sync"
@@ -35,36 +36,56 @@ const (
 // file that ends before the end its header records is TRUNCATED (class INPUT), unless the plan allows it; one that has no sound
 // at all is CORRUPT.
 func measure(ctx context.Context, t Tools, path string, info Info, plan Plan, keep *spool) (Measurement, error) {
-	abs, _, err := regular(path)
-	if err != nil {
-		return Measurement{}, err
-	}
-	log := &ffmpegLog{}
-	args := append([]string{"-v", "warning"}, decodeArgs(abs, plan, "f32le", monoFilters())...)
-	run, err := t.start(ctx, abs, args, log)
-	if err != nil {
-		return Measurement{}, err
-	}
 	meter := newMeter(keep)
-	err = meter.readAll(run.out)
-	werr := run.wait(err != nil)
-	switch {
-	case ctx.Err() != nil:
-		return Measurement{}, context.Cause(ctx)
-	case err != nil:
-		return Measurement{}, fmt.Errorf("read decoded audio: %w", err)
-	case meter.samples == 0:
-		return Measurement{}, job.Errorf(job.Input, "CORRUPT",
-			"nothing in the file decodes: it is damaged or not what its name says (%s)", log.last())
-	case plan.MaxSeconds > 0 && Seconds(meter.samples) > plan.MaxSeconds:
-		return Measurement{}, tooLong(Seconds(meter.samples), plan.MaxSeconds)
+	how, err := t.hear(ctx, path, plan, monoFilters(), meter)
+	if err != nil {
+		return Measurement{}, err
 	}
 	m := meter.measurement()
-	return m, m.check(info, plan, werr, log)
+	return m, m.check(info, plan, how)
+}
+
+// listener takes 32-bit float PCM.
+type listener interface {
+	readAll(io.Reader) error
+	length() int64 // samples so far, of one channel
+}
+
+// hearing is how a decode went: how ffmpeg ended, and what it said.
+type hearing struct {
+	err error
+	log *ffmpegLog
+}
+
+// hear decodes the whole file into to.
+func (t Tools) hear(ctx context.Context, path string, plan Plan, filters []filter, to listener) (hearing, error) {
+	abs, _, err := regular(path)
+	if err != nil {
+		return hearing{}, err
+	}
+	how := hearing{log: &ffmpegLog{}}
+	run, err := t.start(ctx, abs, append([]string{"-v", "warning"}, decodeArgs(abs, plan, "f32le", filters)...), how.log)
+	if err != nil {
+		return hearing{}, err
+	}
+	err = to.readAll(run.out)
+	how.err = run.wait(err != nil)
+	switch {
+	case ctx.Err() != nil:
+		return hearing{}, context.Cause(ctx)
+	case err != nil:
+		return hearing{}, fmt.Errorf("read decoded audio: %w", err)
+	case to.length() == 0:
+		return hearing{}, job.Errorf(job.Input, "CORRUPT",
+			"nothing in the file decodes: it is damaged or not what its name says (%s)", how.log.last())
+	case plan.MaxSeconds > 0 && Seconds(to.length()) > plan.MaxSeconds:
+		return hearing{}, tooLong(Seconds(to.length()), plan.MaxSeconds)
+	}
+	return how, nil
 }
 
 // check compares what decoded with what was claimed.
-func (m *Measurement) check(info Info, plan Plan, werr error, log *ffmpegLog) error {
+func (m *Measurement) check(info Info, plan Plan, how hearing) error {
 	got := Seconds(m.Samples)
 	missing := info.Duration - got
 	if info.Exact && missing > max(1, info.Duration/100) {
@@ -75,8 +96,8 @@ func (m *Measurement) check(info Info, plan Plan, werr error, log *ffmpegLog) er
 		m.warn("the file ends at %.1f s of the %.1f s that its header declares", got, info.Duration)
 	}
 	var exit *proc.ExitError
-	if errors.As(werr, &exit) || log.errors > 0 {
-		m.warn("parts of the file did not decode (%d errors; the first: %s)", max(1, log.errors), log.first)
+	if errors.As(how.err, &exit) || how.log.errors > 0 {
+		m.warn("parts of the file did not decode (%d errors; the first: %s)", max(1, how.log.errors), how.log.first)
 	}
 	return nil
 }

@@ -64,6 +64,8 @@ func newMeter(keep *spool) *meter {
 	return &meter{peak: newTruePeak(), loudness: newLoudness(), keep: keep}
 }
 
+func (m *meter) length() int64 { return m.samples }
+
 // readAll reads 32-bit float PCM to its end. Floats keep what an encoder put above full scale, which 16 bits would clip.
 func (m *meter) readAll(r io.Reader) error {
 	buf := make([]byte, 100*4*block) // a second; larger ones, and a larger pipe, gain nothing

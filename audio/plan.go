@@ -32,11 +32,12 @@ type Want struct {
 	Loudness       string
 	Silence        string
 	AllowTruncated bool
+	Speakers       bool // a stream for each speaker that has a channel
 }
 
 // WantFrom takes the audio's part of a job's parameters.
 func WantFrom(p job.Params) Want {
-	return Want{ChunkSeconds: p.ChunkSeconds, Loudness: p.Loudness, Silence: p.Silence, AllowTruncated: p.AllowTruncated}
+	return Want{ChunkSeconds: p.ChunkSeconds, Loudness: p.Loudness, Silence: p.Silence, AllowTruncated: p.AllowTruncated, Speakers: p.Diarize}
 }
 
 // Resources are what the machine offers to one job.
@@ -54,6 +55,7 @@ type Plan struct {
 	MinSilence     float64  `json:"min_silence_seconds"` // shorter pauses stay inside a chunk
 	AllowTruncated bool     `json:"allow_truncated"`
 	MaxSeconds     float64  `json:"max_seconds"`
+	Speakers       bool     `json:"speakers,omitempty"` // a stream for each speaker that has a channel
 
 	Choices []transcript.Choice `json:"-"`
 }
@@ -67,7 +69,10 @@ const (
 
 // NewPlan decides what to do with a file. It is a pure function. Errors are of class INPUT: DURATION_LIMIT, BAD_PARAMETER.
 func NewPlan(info Info, want Want, res Resources) (Plan, error) {
-	p := Plan{SilenceDB: -50, MinSilence: 2, AllowTruncated: want.AllowTruncated, MaxSeconds: res.MaxDuration.Seconds()}
+	p := Plan{
+		SilenceDB: -50, MinSilence: 2, AllowTruncated: want.AllowTruncated, MaxSeconds: res.MaxDuration.Seconds(),
+		Speakers: want.Speakers,
+	}
 	if p.MaxSeconds > 0 && info.Exact && info.Duration > p.MaxSeconds {
 		return Plan{}, tooLong(info.Duration, p.MaxSeconds)
 	}

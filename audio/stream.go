@@ -1,23 +1,24 @@
 package audio
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"math"
 	"os"
-
-	"steno/transcript"
+	"slices"
 )
 
 // Stream is a file's audio at its final level, read from its start to its end. One goroutine uses it; Close may be called at any
 // time by that goroutine and never hangs.
 type Stream struct {
-	m    Measurement
-	tl   Timeline
-	ctx  context.Context
-	gain float64 // dB that kept audio still needs
-	kept *spool
+	channel int // from 1; 0 where all are mixed
+	m       Measurement
+	tl      Timeline
+	ctx     context.Context
+	gain    float64 // dB that kept audio still needs
+	kept    *spool
 	// decode starts the second decode, which is needed only where kept does not have the audio.
 	decode  func() (*decoder, error)
 	decoder *decoder // nil until it is
@@ -37,36 +38,46 @@ func Prepare(ctx context.Context, t Tools, path string, info Info, plan Plan) (*
 		kept.close()
 		return nil, err
 	}
-	s := &Stream{m: m, ctx: ctx, kept: kept}
-	if plan.Loudness != Off {
-		// The threshold is meant at the corrected level: a quiet recording's speech must not pass for silence.
-		s.gain = m.GainDB
-	}
+	s := newStream(ctx, plan, 0, m, kept)
 	s.tl = newTimeline(m.env, m.Samples, plan, plan.SilenceDB-s.gain)
-	if m.Loudness <= silentLoudness && m.TruePeak <= plan.SilenceDB {
-		s.tl.Speech = nil
-	}
-	s.decode = func() (*decoder, error) { return t.decode(ctx, path, plan, m) }
-	switch {
-	case len(s.tl.Speech) == 0:
-		kept.close()
-	case !kept.whole():
-		s.decoder, err = s.decode()
-	}
-	if err != nil {
+	if err := s.open(t, path, plan); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
+
+func newStream(ctx context.Context, plan Plan, channel int, m Measurement, kept *spool) *Stream {
+	s := &Stream{channel: channel, m: m, ctx: ctx, kept: kept}
+	if plan.Loudness != Off {
+		// The threshold is meant at the corrected level: a quiet recording's speech must not pass for silence.
+		s.gain = m.GainDB
+	}
+	return s
+}
+
+// open makes a stream that has its timeline ready to be read. On an error it is closed.
+func (s *Stream) open(t Tools, path string, plan Plan) (err error) {
+	if s.m.Loudness <= silentLoudness && s.m.TruePeak <= plan.SilenceDB {
+		s.tl.Speech = nil
+	}
+	s.decode = func() (*decoder, error) { return t.decode(s.ctx, path, plan, s.m, s.channel) }
+	switch {
+	case len(s.tl.Speech) == 0:
+		s.kept.close()
+	case !s.kept.whole():
+		s.decoder, err = s.decode()
+	}
+	return err
+}
+
+// Channel is the one that the stream is, from 1, or 0 where all channels are mixed.
+func (s *Stream) Channel() int { return s.channel }
 
 // Timeline tells where the file has sound.
 func (s *Stream) Timeline() Timeline { return s.tl }
 
 // Measurement tells what the file is like.
 func (s *Stream) Measurement() Measurement { return s.m }
-
-// Waveform is the course of the level that the stream gives, in at most most steps.
-func (s *Stream) Waveform(most int) transcript.Waveform { return s.m.env.waveform(s.gain, most) }
 
 // read fills pcm from the sample at, which must not be before what was read last.
 func (s *Stream) read(pcm []int16, at int64) error {
@@ -100,35 +111,59 @@ func (s *Stream) Close() error {
 	return nil
 }
 
-// Splitter gives a stream's chunks in order. One goroutine uses it.
+// Splitter gives the chunks of streams in the order of their time. One goroutine uses it.
 type Splitter struct {
-	s     *Stream
-	spans []Span
-	index int
+	pieces []piece
+	next   int
 }
 
-// Split plans where the stream is cut. Chunks are at most plan.ChunkSeconds long, cover every sample of the timeline's
-// speech exactly once, and are cut in pauses where there are any, else at the quietest place.
-func Split(s *Stream, plan Plan) *Splitter {
-	return &Splitter{s: s, spans: cuts(s.tl, s.m.env, int64(plan.ChunkSeconds*Rate))}
+// piece is a chunk that is not read yet.
+type piece struct {
+	s     *Stream
+	index int
+	span  Span
+}
+
+// Split plans where the streams are cut. Chunks are at most plan.ChunkSeconds long, cover every sample of a timeline's speech
+// exactly once, and are cut in pauses where there are any, else at the quietest place.
+func Split(plan Plan, streams ...*Stream) *Splitter {
+	p := &Splitter{}
+	for _, s := range streams {
+		for i, span := range cuts(s.tl, s.m.env, int64(plan.ChunkSeconds*Rate)) {
+			p.pieces = append(p.pieces, piece{s, i, span})
+		}
+	}
+	slices.SortStableFunc(p.pieces, func(a, b piece) int { return cmp.Compare(a.span.Start, b.span.Start) })
+	return p
 }
 
 // Len is the number of chunks.
-func (p *Splitter) Len() int { return len(p.spans) }
+func (p *Splitter) Len() int { return len(p.pieces) }
+
+// Starts are the samples where the chunks of a stream begin.
+func (p *Splitter) Starts(s *Stream) []int64 {
+	var at []int64
+	for _, c := range p.pieces {
+		if c.s == s {
+			at = append(at, c.span.Start)
+		}
+	}
+	return at
+}
 
 // Next reads the next chunk; io.EOF after the last. Only that chunk is in memory.
 func (p *Splitter) Next(ctx context.Context) (Chunk, error) {
 	if err := ctx.Err(); err != nil {
 		return Chunk{}, err
 	}
-	if p.index == len(p.spans) {
+	if p.next == len(p.pieces) {
 		return Chunk{}, io.EOF
 	}
-	c := Chunk{Index: p.index, Span: p.spans[p.index]}
-	c.PCM = make([]int16, c.Span.Len())
-	if err := p.s.read(c.PCM, c.Span.Start); err != nil {
+	of := p.pieces[p.next]
+	c := Chunk{Channel: of.s.channel, Index: of.index, Span: of.span, PCM: make([]int16, of.span.Len())}
+	if err := of.s.read(c.PCM, c.Span.Start); err != nil {
 		return Chunk{}, err
 	}
-	p.index++
+	p.next++
 	return c, nil
 }

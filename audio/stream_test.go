@@ -28,7 +28,7 @@ func prepared(t testing.TB, ctx context.Context, tl Tools, path string, want Wan
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s, Split(s, plan)
+	return s, Split(plan, s)
 }
 
 func TestNothingIsLeftAfterClose(t *testing.T) {

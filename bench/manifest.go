@@ -19,6 +19,17 @@ type Clip struct {
 	Reference *string `json:"reference"`
 	// Spoken is the same text as it is read aloud, where that differs.
 	Spoken *string `json:"reference_spoken"`
+	// Turns are who speaks when, where that is known.
+	Turns []Turn `json:"turns"`
+}
+
+// Turn is a stretch of a clip in which one speaker speaks, in seconds.
+type Turn struct {
+	Start   float64 `json:"start"`
+	End     float64 `json:"end"`
+	Speaker string  `json:"speaker"`
+	Channel int     `json:"channel"` // from 0
+	Text    string  `json:"text"`
 }
 
 // Text is what is said in c; known is false where nobody wrote it down.

@@ -37,6 +37,9 @@ func newChunkKey(j job.Job, p job.Params, e models.Info, plan audio.Plan) chunkK
 }
 
 // of is the key of one chunk: letters, digits, dots and dashes only, as key-value buckets want it.
-func (k chunkKey) of(s audio.Span, variant string) string {
-	return fmt.Sprintf("%s.%d-%d.%s", k, s.Start, s.End, variant)
+func (k chunkKey) of(c audio.Chunk, variant string) string {
+	if c.Channel > 0 {
+		variant = fmt.Sprintf("%s.%d", variant, c.Channel)
+	}
+	return fmt.Sprintf("%s.%d-%d.%s", k, c.Span.Start, c.Span.End, variant)
 }

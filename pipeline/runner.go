@@ -112,19 +112,19 @@ type run struct {
 	times  times
 	report *reporter
 
-	model  string // what Resolve found
-	info   audio.Info
-	plan   audio.Plan
-	stream *audio.Stream
-	cancel context.CancelCauseFunc // ends the stream
-	held   *models.Lease           // keeps the model loaded while the job runs
-	cold   bool
-	key    chunkKey
-	places *places
-	chunks int // of the whole job
-	reused int
-	away   int // decoded by other machines
-	warns  []string
+	model   string // what Resolve found
+	info    audio.Info
+	plan    audio.Plan
+	streams []*audio.Stream         // one, or one for each speaker
+	cancel  context.CancelCauseFunc // ends the streams
+	held    *models.Lease           // keeps the model loaded while the job runs
+	cold    bool
+	key     chunkKey
+	places  *places
+	chunks  int // of the whole job
+	reused  int
+	away    int // decoded by other machines
+	warns   []string
 }
 
 // Run turns one recording into a transcript. An error is a *job.Error, or the context's when it ended. Everything that Run
@@ -161,10 +161,6 @@ func (r *Runner) Run(ctx context.Context, in Input) (transcript.Transcript, erro
 const worthTelling = 30
 
 func (j *run) line(ctx context.Context) (transcript.Transcript, error) {
-	if j.params.Diarize {
-		return transcript.Transcript{}, job.Errorf(job.Input, "NOT_SUPPORTED",
-			"diarization is not built yet: submit the job without it")
-	}
 	if err := j.params.Validate(); err != nil {
 		return transcript.Transcript{}, err
 	}
@@ -206,7 +202,7 @@ func (j *run) resources() audio.Resources {
 // prepareAndLoad measures the audio while the model loads: neither needs the other, and if one fails the other is called off.
 func (j *run) prepareAndLoad(ctx context.Context) error {
 	g, gctx := errgroup.WithContext(ctx)
-	// The stream outlives the group, whose context ends with it.
+	// The streams outlive the group, whose context ends with it.
 	sctx, cancel := context.WithCancelCause(ctx)
 	j.cancel = cancel
 	g.Go(func() error {
@@ -221,7 +217,7 @@ func (j *run) prepareAndLoad(ctx context.Context) error {
 	})
 	g.Go(func() error {
 		return j.stage(gctx, job.StagePrepare, func(context.Context) (err error) {
-			j.stream, err = audio.Prepare(sctx, j.cfg.Tools, j.in.Path, j.info, j.plan)
+			j.streams, err = audio.PrepareTracks(sctx, j.cfg.Tools, j.in.Path, j.info, j.plan)
 			return err
 		})
 	})
@@ -234,8 +230,25 @@ func (j *run) prepareAndLoad(ctx context.Context) error {
 	}
 	j.cold = j.held.Cold()
 	j.key = newChunkKey(j.in.Job, j.params, j.held.Info(), j.plan)
-	j.warns = append(j.warns, j.stream.Measurement().Warnings...)
+	for _, s := range j.streams {
+		j.warns = append(j.warns, s.Measurement().Warnings...)
+	}
+	j.chooseSpeakers()
 	return nil
+}
+
+// chooseSpeakers says how speakers are told apart, where that was asked for.
+func (j *run) chooseSpeakers() {
+	if !j.params.Diarize {
+		return
+	}
+	choice := transcript.Choice{Name: "speakers", Value: "by channel", Reason: "each of the two channels has a voice of its own"}
+	if len(j.streams) == 1 {
+		choice.Value, choice.Reason = "none", "no two channels with a voice each"
+		j.warns = append(j.warns, "speakers are not told apart: the recording has not one channel for each of two speakers, and "+
+			"telling voices apart within one channel is not built yet")
+	}
+	j.plan.Choices = append(j.plan.Choices, choice)
 }
 
 func (j *run) spec() models.Spec {
@@ -244,8 +257,8 @@ func (j *run) spec() models.Spec {
 
 func (j *run) close() {
 	j.cancel(nil)
-	if j.stream != nil {
-		_ = j.stream.Close() // the error of a stream that ended early says nothing new
+	for _, s := range j.streams {
+		_ = s.Close() // the error of a stream that ended early says nothing new
 	}
 	if j.held != nil {
 		j.held.Release()
@@ -256,16 +269,16 @@ func (j *run) close() {
 const waveformSteps = 8000
 
 func (j *run) merge(ctx context.Context, lang language) (transcript.Transcript, error) {
-	tl := j.stream.Timeline()
+	tl := j.streams[0].Timeline()
 	t := transcript.Transcript{
 		Language: lang.code, LanguageProb: lang.prob, Duration: audio.Seconds(tl.Total),
 		Model: j.held.Info().Model, Device: j.held.Info().Device, Task: string(j.params.Task),
 		ColdStart: j.cold, Chunks: j.chunks, ChunksReused: j.reused, ChunksElsewhere: j.away, Plan: j.plan.Choices, Warnings: j.warns,
 	}
 	err := j.stage(ctx, job.StageMerge, func(context.Context) (err error) {
-		t.Segments, err = j.report.all(j.chunks)
+		t.Segments, err = j.report.all()
 		t.Text = transcript.Text(t.Segments)
-		wave := j.stream.Waveform(waveformSteps)
+		wave := audio.Waveform(waveformSteps, j.streams...)
 		t.Waveform = &wave
 		return err
 	})

@@ -374,7 +374,6 @@ func TestUserErrorsComeThrough(t *testing.T) {
 	}{
 		"absent":   {"/nowhere/a.mp3", job.Params{}, "FILE_NOT_FOUND"},
 		"chunk":    {tone(t, 1), job.Params{ChunkSeconds: 1}, "BAD_PARAMETER"},
-		"diarize":  {tone(t, 1), job.Params{Diarize: true}, "NOT_SUPPORTED"},
 		"language": {tone(t, 1), job.Params{Language: "klingon"}, "BAD_PARAMETER"},
 		"loudness": {tone(t, 1), job.Params{Loudness: "loud"}, "BAD_PARAMETER"},
 	} {

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -62,7 +63,7 @@ type reporter struct {
 
 	mu       sync.Mutex
 	now      job.Progress
-	merger   *transcript.Merger
+	tracks   *transcript.Tracks
 	speech   float64 // seconds of speech to transcribe
 	finished float64 // of those, done
 }
@@ -81,12 +82,34 @@ func (r *reporter) stage(s job.Stage) {
 }
 
 // expect says what there is to do. It comes before the first chunk.
-func (r *reporter) expect(tl audio.Timeline) {
+func (r *reporter) expect(split *audio.Splitter, streams []*audio.Stream) {
 	r.lock(func() {
-		r.merger = transcript.NewMerger(pauses(tl))
-		r.speech, r.now.Total = speech(tl), audio.Seconds(tl.Total)
+		var tracks []transcript.Track
+		for _, s := range streams {
+			tl := s.Timeline()
+			tracks = append(tracks, transcript.Track{Speaker: speaker(s), Pauses: pauses(tl), Starts: seconds(split.Starts(s))})
+			r.speech += speech(tl)
+			r.now.Total = max(r.now.Total, audio.Seconds(tl.Total))
+		}
+		r.tracks = transcript.NewTracks(tracks...)
 		r.tell()
 	})
+}
+
+// speaker is the name of whoever has the stream's channel; "" where all channels are mixed.
+func speaker(s *audio.Stream) string {
+	if s.Channel() == 0 {
+		return ""
+	}
+	return fmt.Sprintf("Speaker %d", s.Channel())
+}
+
+func seconds(samples []int64) []float64 {
+	at := make([]float64, len(samples))
+	for i, s := range samples {
+		at[i] = audio.Seconds(s)
+	}
+	return at
 }
 
 // speech is the number of seconds that will be transcribed.
@@ -106,8 +129,8 @@ func pauses(tl audio.Timeline) []transcript.Pause {
 	return ps
 }
 
-// chunk counts a finished chunk and hands out the segments that are final with it.
-func (r *reporter) chunk(p transcript.Part) (err error) {
+// chunk counts a finished chunk of a track and hands out the segments that are final with it.
+func (r *reporter) chunk(track int, p transcript.Part) (err error) {
 	r.lock(func() {
 		r.finished += p.End - p.Start
 		if r.speech > 0 {
@@ -115,7 +138,7 @@ func (r *reporter) chunk(p transcript.Part) (err error) {
 		}
 		r.tell()
 		var final []transcript.Segment
-		if final, err = r.merger.Add(p); r.segments != nil && len(final) > 0 {
+		if final, err = r.tracks.Add(track, p); r.segments != nil && len(final) > 0 {
 			r.segments(final)
 		}
 	})
@@ -123,8 +146,8 @@ func (r *reporter) chunk(p transcript.Part) (err error) {
 }
 
 // all returns the segments of all chunks.
-func (r *reporter) all(chunks int) (segs []transcript.Segment, err error) {
-	r.lock(func() { segs, err = r.merger.Segments(chunks) })
+func (r *reporter) all() (segs []transcript.Segment, err error) {
+	r.lock(func() { segs, err = r.tracks.Segments() })
 	return segs, err
 }
 

@@ -37,13 +37,13 @@ func (j *run) transcribe(ctx context.Context) (language, error) {
 		lang.code = "en"
 	}
 	err := j.stage(ctx, job.StageTranscribe, func(ctx context.Context) error {
-		split := audio.Split(j.stream, j.plan)
+		split := audio.Split(j.plan, j.streams...)
 		j.chunks = split.Len()
 		head, err := j.heads(ctx, split, &lang)
 		if err != nil {
 			return err
 		}
-		j.report.expect(j.stream.Timeline())
+		j.report.expect(split, j.streams)
 		g, gctx := errgroup.WithContext(ctx)
 		// Places bound memory: a chunk is read from the decoder only when there is somebody to take it.
 		j.places = &places{here: make(chan struct{}, j.cfg.ChunksInFlight), first: (j.cfg.ChunksInFlight + 1) / 2}
@@ -131,7 +131,7 @@ func (j *run) chunk(ctx context.Context, c audio.Chunk, lang language, elsewhere
 	j.cfg.Metrics.inFlight.Inc()
 	defer j.cfg.Metrics.inFlight.Dec()
 	t := Task{
-		Key: j.key.of(c.Span, lang.code), Language: lang.code, Translate: j.params.Task == job.Translate,
+		Key: j.key.of(c, lang.code), Language: lang.code, Translate: j.params.Task == job.Translate,
 		Words: j.params.Words, Prompt: j.params.Prompt,
 	}
 	var res models.Result
@@ -152,7 +152,7 @@ func (j *run) chunk(ctx context.Context, c audio.Chunk, lang language, elsewhere
 			return err
 		}
 	}
-	return j.report.chunk(transcript.Part{
+	return j.report.chunk(max(0, c.Channel-1), transcript.Part{
 		Index: c.Index, Start: audio.Seconds(c.Span.Start), End: audio.Seconds(c.Span.End), Segments: res.Segments,
 	})
 }
@@ -195,7 +195,7 @@ func threads(n, most int) int { return max(1, most/max(1, n)) }
 
 // decode gives the kept result of a chunk, or computes and keeps it.
 func (j *run) decode(ctx context.Context, c audio.Chunk, r models.Request, variant string) (models.Result, error) {
-	key := j.key.of(c.Span, variant)
+	key := j.key.of(c, variant)
 	if j.in.Chunks != nil {
 		res, found, err := j.kept(ctx, key, !r.DetectOnly)
 		if err != nil {

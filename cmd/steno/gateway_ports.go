@@ -168,9 +168,6 @@ func (r resolver) resolve(p job.Params) (job.Params, error) {
 	if err := p.Validate(); err != nil {
 		return p, err
 	}
-	if p.Diarize {
-		return p, job.Errorf(job.Input, "NOT_SUPPORTED", "diarization is not built yet: create the task without it")
-	}
 	e, err := r.models.find(p.Model)
 	if err == nil && e.VAD() {
 		err = job.Errorf(job.Input, "BAD_PARAMETER", "%s finds speech and writes none: name a Whisper model", e.Name)

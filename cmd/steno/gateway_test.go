@@ -39,7 +39,6 @@ func TestResolve(t *testing.T) {
 		"unknown":     {job.Params{Model: "whisper-9"}, "MODEL_UNKNOWN"},
 		"finds voice": {job.Params{Model: "silero-v6.2.0"}, "BAD_PARAMETER"},
 		"language":    {job.Params{Language: "xx"}, "BAD_PARAMETER"},
-		"speakers":    {job.Params{Diarize: true}, "NOT_SUPPORTED"},
 	} {
 		var e *job.Error
 		if _, err := r.resolve(c.p); !errors.As(err, &e) || e.Class != job.Input || e.Code != c.code {

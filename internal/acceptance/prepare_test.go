@@ -66,7 +66,7 @@ func prepare(t *testing.T, tools audio.Tools, path string) cost {
 		t.Fatal(err)
 	}
 	samples := int64(0)
-	for split := audio.Split(s, plan); ; {
+	for split := audio.Split(plan, s); ; {
 		c, err := split.Next(ctx)
 		if errors.Is(err, io.EOF) {
 			break
