@@ -21,7 +21,9 @@ const (
 
 // cue is one subtitle.
 type cue struct {
-	start, end float64 // seconds; the end is later than the start, and not later than the next cue's start
+	// Seconds. The end is later than the start, and but for speech that overlaps not later than the next cue's start.
+	start, end float64
+	spoken     float64 // when the speech ends
 	speaker    string
 	lines      []string
 }
@@ -202,25 +204,50 @@ func line(us []unit) string {
 }
 
 // retime lets each cue stay until it can be read, if the next one leaves it the time, and sees that none flashes by or runs
-// into the next.
+// into the next. Only while two speakers speak at once two cues stand at once.
 func retime(cues []cue) {
-	last := 0.0
+	latest := map[string]int{} // each speaker's last cue so far
 	for i := range cues {
 		c := &cues[i]
-		c.start = max(c.start, last)
-		next := math.Inf(1)
-		if i+1 < len(cues) {
-			next = cues[i+1].start - cueGap
+		c.spoken = c.end
+		last := 0.0
+		for _, k := range latest {
+			if !cues[k].over(*c) {
+				last = max(last, cues[k].end)
+			}
 		}
+		c.start = max(c.start, last)
+		next, own := following(cues, i)
 		read := max(minCue, float64(width(strings.Join(c.lines, "")))/readSpeed)
-		c.end = min(max(c.end, c.start+read), c.start+maxCue, next)
+		c.end = min(max(c.spoken, c.start+read), c.start+maxCue, next-cueGap)
+		if c.spoken > next {
+			c.end = max(c.end, min(c.spoken, c.start+maxCue, own-cueGap))
+		}
 		if lacks := minCue - (c.end - c.start); lacks > 0 {
 			c.start = max(last, c.start-min(lacks, leadIn))
 		}
 		c.end = max(c.end, c.start+shortest)
-		last = c.end
-		if i > 0 && c.start-cues[i-1].end < cueGap {
+		if i > 0 && c.start-cues[i-1].end < cueGap && !cues[i-1].over(*c) {
 			cues[i-1].end = max(cues[i-1].start+shortest, c.start-cueGap)
 		}
+		latest[c.speaker] = i
 	}
+}
+
+// over reports whether somebody else begins to speak, in other, before c has ended.
+func (c cue) over(other cue) bool { return c.speaker != other.speaker && c.spoken > other.start }
+
+// following is when the next cue after i begins, and when the next one of the same speaker does, as far as it matters.
+func following(cues []cue, i int) (next, own float64) {
+	next = math.Inf(1)
+	for _, c := range cues[i+1:] {
+		next = min(next, c.start)
+		if c.speaker == cues[i].speaker {
+			return next, c.start
+		}
+		if c.start > cues[i].start+2*maxCue {
+			break
+		}
+	}
+	return next, math.Inf(1)
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"html"
 	"math"
+	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
@@ -379,5 +380,29 @@ func BenchmarkSubtitles(b *testing.B) {
 				cuesOf(segs, false)
 			}
 		})
+	}
+}
+
+// While one speaker speaks into the other's sentence both cues stand, each as long as its speech.
+func TestCuesOverlap(t *testing.T) {
+	var b strings.Builder
+	if err := Write(&b, SRT, Transcript{Segments: []Segment{
+		{Start: 0, End: 5, Text: "I have always said that this would never work.", Speaker: "Ann"},
+		{ID: 1, Start: 2, End: 3.5, Text: "No, you have not.", Speaker: "Ben"},
+		{ID: 2, Start: 5.2, End: 7, Text: "Yes, I have, and more than once.", Speaker: "Ann"},
+		{ID: 3, Start: 7.1, End: 8, Text: "Well.", Speaker: "Ben"},
+	}}, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	blocks, err := readSubtitles(SRT, b.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got [][2]float64
+	for _, c := range blocks {
+		got = append(got, [2]float64{c.start, c.end})
+	}
+	if want := [][2]float64{{0, 5}, {2, 3.5}, {5.2, 7.06}, {7.1, 8.1}}; !reflect.DeepEqual(got, want) {
+		t.Errorf("cues at %v, want %v\n%s", got, want, b.String())
 	}
 }

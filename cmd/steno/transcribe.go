@@ -31,7 +31,7 @@ func (f *jobFlags) register(cmd *cobra.Command) {
 	cmd.Flags().StringVarP(&f.language, "language", "l", "auto", "language spoken, as an ISO 639-1 `code`; auto detects it")
 	cmd.Flags().StringVar(&f.prompt, "prompt", "", "`text` that precedes the speech, to spell names")
 	cmd.Flags().BoolVar(&f.words, "words", false, "time every word")
-	cmd.Flags().BoolVar(&f.diarize, "diarize", false, "tell speakers apart")
+	cmd.Flags().BoolVar(&f.diarize, "diarize", false, "tell speakers apart, where a recording has a channel for each")
 	cmd.Flags().BoolVar(&f.translate, "translate", false, "write English, whatever is spoken")
 	cmd.Flags().BoolVar(&f.partial, "allow-truncated", false, "transcribe what is there of a file that ends too early")
 	cmd.Flags().Float64Var(&f.chunk, "chunk", 0, "chunk length in `seconds` (default: the plan's choice)")

@@ -134,6 +134,37 @@ test('a file that was sent before is there at once', async ({ page, steno }) => 
   await expect(page.getByRole('article', { name: 'sense.wav' }).getByText('done', { exact: true })).toHaveCount(2)
 })
 
+test('a call says who spoke', async ({ page, steno }) => {
+  await signIn(page, steno)
+  await page.getByText('Options').click()
+  await page.getByLabel(/^Tell speakers apart/).check()
+  await page.locator('input[type=file]').setInputFiles({
+    name: 'call.wav', mimeType: 'audio/wav', buffer: inTurn(await readFile(speech('jfk.wav'))),
+  })
+  await page.getByRole('link', { name: 'Open: call.wav' }).click({ timeout: 120_000 })
+  const speakers = page.locator('p.speaker')
+  await expect(speakers).toHaveText(['Speaker 1', 'Speaker 2'])
+  await page.getByLabel('Name of Speaker 2').fill('Echo')
+  await page.getByLabel('Name of Speaker 2').press('Enter')
+  await expect(speakers).toHaveText(['Speaker 1', 'Echo'])
+})
+
+/** A stereo recording of a mono one of 16 bits: it is heard left, then right. */
+function inTurn(wav: Buffer): Buffer {
+  const at = wav.indexOf('data') + 8
+  const samples = wav.subarray(at, at + wav.readUInt32LE(at - 4))
+  const stereo = Buffer.alloc(samples.length * 4)
+  for (let i = 0; i < samples.length; i += 2) {
+    samples.copy(stereo, 2 * i, i, i + 2)
+    samples.copy(stereo, 2 * (samples.length + i) + 2, i, i + 2)
+  }
+  const head = Buffer.alloc(44)
+  head.write('RIFF'); head.writeUInt32LE(36 + stereo.length, 4); head.write('WAVEfmt ', 8); head.writeUInt32LE(16, 16)
+  head.writeUInt16LE(1, 20); head.writeUInt16LE(2, 22); head.writeUInt32LE(16000, 24); head.writeUInt32LE(64000, 28)
+  head.writeUInt16LE(4, 32); head.writeUInt16LE(16, 34); head.write('data', 36); head.writeUInt32LE(stereo.length, 40)
+  return Buffer.concat([head, stereo])
+}
+
 test('the page is in Russian where that is wanted', async ({ page, steno }) => {
   await transcribed(page, steno, 'jfk.wav')
   await page.getByLabel('Language', { exact: true }).selectOption('ru')

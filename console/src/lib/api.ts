@@ -33,6 +33,7 @@ export interface Order {
   language?: string
   task?: 'transcribe' | 'translate'
   prompt?: string
+  diarization?: boolean
 }
 
 export const create = (order: Order): Promise<{ task_id: string; status: string; reused: boolean }> =>

@@ -30,6 +30,7 @@ export const en = {
   'options.task.transcribe': 'what is said',
   'options.task.translate': 'an English translation',
   'options.prompt': 'Names and terms that occur',
+  'options.speakers': 'Tell speakers apart, where a call has a channel for each',
   'options.prompt.hint': 'Helps to spell them, such as: Ramanujan, JetStream, Dr. Okafor',
   'uploads.title': 'Uploads',
   'upload.waiting': 'waiting for its turn',

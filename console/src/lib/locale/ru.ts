@@ -32,6 +32,7 @@ export const ru: Record<keyof typeof en, string> = {
   'options.task.transcribe': 'сказанное',
   'options.task.translate': 'перевод на английский',
   'options.prompt': 'Имена и термины в записи',
+  'options.speakers': 'Различать говорящих, если в записи звонка у каждого свой канал',
   'options.prompt.hint': 'Помогает писать их верно, например: Рамануджан, JetStream, доктор Окафор',
   'uploads.title': 'Загрузки',
   'upload.waiting': 'ждёт очереди',
