@@ -25,7 +25,7 @@ CGO := source .build/engine/env
 
 PKG ?= ./...
 
-.PHONY: help run build console cuda portable portable-check test programme fuzz fault soak faults monitoring loadtest acceptance console-test bench bench-quick bench-spread bench-history bench-api lint deploy-check release audit sbom tools engine peer peers models samples clean clobber
+.PHONY: help run build console cuda portable portable-check test programme fuzz fault soak faults monitoring loadtest acceptance wordtimes console-test bench bench-quick bench-spread bench-history bench-api lint deploy-check release audit sbom tools engine peer peers models samples clean clobber
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -112,6 +112,11 @@ acceptance: build models samples peer ## measure what is promised: times, memory
 		go test -count=1 -v -timeout 20m -run 'TestTimeline$$|TestEngineKilled|TestUpKilled$$|TestShortJob' ./cmd/steno || failed=1; \
 		go test -count=1 -v -timeout 60m -tags acceptance ./internal/acceptance || failed=1; \
 		exit $$failed
+
+wordtimes: build models ## measure the times of words against a forced alignment of known texts (CORPUS=folder; MODEL=base)
+	@[ -n "$(CORPUS)" ] || { echo "wordtimes wants CORPUS=the folder of real speech" >&2; exit 2; }
+	@scripts/python.sh aligner
+	@.build/aligner/bin/python bench/wordtimes.py $(CURDIR)/bin/steno $(CURDIR)/.build/models $(abspath $(CORPUS)) $(or $(MODEL),base)
 
 # What bench-quick compares with, and long recordings for bench.
 BASE ?= main

@@ -12,7 +12,7 @@ import (
 )
 
 // keyVersion changes whenever the same chunk would be decoded differently, so that kept results are never mixed.
-const keyVersion = 2
+const keyVersion = 3
 
 // chunkKey is the part of a chunk's key that is common to a job: what was heard and how.
 type chunkKey string

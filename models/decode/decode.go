@@ -230,7 +230,12 @@ func (d *decoder) keep(pieces []piece, out Output, from int) {
 			CompressionRatio: CompressionRatio(text),
 		}
 		if d.req.Words {
-			s.Words = words(p, offset)
+			s.Words = words(p)
+			placeWords(s.Words, p, d.spokenIn(p, from))
+			for i := range s.Words {
+				s.Words[i].Start += offset
+				s.Words[i].End += offset
+			}
 		}
 		segs = append(segs, s)
 	}

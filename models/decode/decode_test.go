@@ -258,16 +258,16 @@ func TestWords(t *testing.T) {
 	p := piece{start: 1, end: 3, parts: []Token{
 		{Text: " Hel", At: 1.1, Prob: 1}, {Text: "lo", At: 1.3, Prob: 0.5}, {Text: ",", At: 1.6, Prob: 1}, {Text: " wor", At: 2, Prob: 1}, {Text: "ld", At: 2.2, Prob: 1},
 	}}
-	ws := words(p, 10)
+	ws := words(p)
 	if len(ws) != 2 || ws[0].Text != "Hello," || ws[1].Text != "world" {
 		t.Fatalf("words %+v, want Hello, and world", ws)
 	}
-	if ws[0].Start != 11.1 || ws[0].End != 12 || ws[1].End != 13 {
-		t.Errorf("times %+v, want 11.1–12 and 12–13", ws)
+	if ws[0].Start != 1.1 || ws[1].Start != 2 {
+		t.Errorf("starts %+v, want 1.1 and 2", ws)
 	}
 	// "日本" whose second character is split over two tokens.
 	cjk := piece{end: 2, parts: []Token{{Text: "日", At: 0}, {Text: "\xe6\x9c", At: 1}, {Text: "\xac", At: 1}}}
-	if ws := words(cjk, 0); len(ws) != 2 || ws[1].Text != "本" {
+	if ws := words(cjk); len(ws) != 2 || ws[1].Text != "本" {
 		t.Errorf("words %+v, want 日 and 本", ws)
 	}
 }

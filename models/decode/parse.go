@@ -55,8 +55,9 @@ func parse(tokens []Token, length float64) []piece {
 }
 
 // words joins the tokens of a piece to words: a token that starts with a space starts a word. Scripts without spaces give
-// one word per whole character run that the tokens allow. A word lasts until the next one starts, or the piece ends.
-func words(p piece, offset float64) []transcript.Word {
+// one word per whole character run that the tokens allow. Their starts are those that the attention has, in seconds from the
+// window's start.
+func words(p piece) []transcript.Word {
 	var ws []transcript.Word
 	var probs []float64
 	var text string
@@ -83,28 +84,6 @@ func words(p piece, offset float64) []transcript.Word {
 		probs = append(probs, t.Prob)
 	}
 	flush()
-	return timeWords(ws, p, offset)
-}
-
-// timeWords makes the starts monotonic within the piece, fills those that are unknown, and sets the ends.
-func timeWords(ws []transcript.Word, p piece, offset float64) []transcript.Word {
-	prev := p.start
-	for i := range ws {
-		s := ws[i].Start
-		if s < 0 {
-			s = prev
-		}
-		s = min(max(s, prev), p.end)
-		ws[i].Start, prev = s, s
-	}
-	for i := range ws {
-		end := p.end
-		if i+1 < len(ws) {
-			end = ws[i+1].Start
-		}
-		ws[i].End = offset + end
-		ws[i].Start += offset
-	}
 	return ws
 }
 

@@ -130,6 +130,8 @@ func (s *state) hear(samples []float32, frames int) error {
 func (s *state) output() decode.Output {
 	var out decode.Output
 	eot, beg := s.m.lib.Whisper_token_eot(), s.m.lib.Whisper_token_beg()
+	// The library writes to each token when the path of the alignment leaves it: the next one begins there.
+	next := -1.0
 	for i := range C.whisper_full_n_segments_from_state(s.c) {
 		out.NoSpeech = float64(C.whisper_full_get_segment_no_speech_prob_from_state(s.c, i))
 		for j := range C.whisper_full_n_tokens_from_state(s.c, i) {
@@ -145,7 +147,7 @@ func (s *state) output() decode.Output {
 			default:
 				t.Text = C.GoString(C.whisper_token_to_str(s.m.ctx, d.id))
 				if s.m.opts.Words {
-					t.At = float64(d.t_dtw) / 100
+					t.At, next = next, float64(d.t_dtw)/100
 				}
 			}
 			out.Tokens = append(out.Tokens, t)
