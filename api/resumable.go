@@ -409,7 +409,8 @@ func (s *Server) resumableRoutes() {
 		method: http.MethodPost, path: one + "/finish", id: "finish-upload", tag: "files", stream: true,
 		summary:     "Make a file of an upload that is whole",
 		description: "It is probed before it is accepted. Once more gives the same file.",
-		params:      []*huma.Param{id}, done: map[int]*huma.Response{http.StatusCreated: answerOf[fileBody](s, "FileBody", "it is stored")},
+		params:      []*huma.Param{id},
+		done:        map[int]*huma.Response{http.StatusCreated: answerOf[fileBody](s, "FileBody", "it is stored")},
 		fails: []int{
 			http.StatusNotFound, http.StatusConflict, http.StatusUnprocessableEntity, http.StatusInsufficientStorage,
 		},

@@ -87,7 +87,7 @@ type createBody struct {
 	Language  string   `json:"language,omitempty" maxLength:"8" default:"auto" doc:"an ISO 639-1 code, or auto"`
 	Task      job.Task `json:"task,omitempty" enum:"transcribe,translate" default:"transcribe" doc:"translate writes English"`
 	Words     bool     `json:"words,omitempty" doc:"give the time of each word"`
-	Diarize   bool     `json:"diarization,omitempty" doc:"tell speakers apart: where two channels hold a voice each, segments say whose they are"`
+	Diarize   bool     `json:"diarization,omitempty" doc:"say who speaks, where two channels hold a voice each"`
 	Prompt    string   `json:"prompt,omitempty" maxLength:"4096" doc:"text that precedes the speech, to spell names"`
 	Truncated bool     `json:"allow_truncated,omitempty" doc:"take what decodes of a file that ends early"`
 	Webhook   string   `json:"webhook,omitempty" maxLength:"2048" doc:"called when the task has ended"`

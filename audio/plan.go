@@ -37,7 +37,9 @@ type Want struct {
 
 // WantFrom takes the audio's part of a job's parameters.
 func WantFrom(p job.Params) Want {
-	return Want{ChunkSeconds: p.ChunkSeconds, Loudness: p.Loudness, Silence: p.Silence, AllowTruncated: p.AllowTruncated, Speakers: p.Diarize}
+	return Want{
+		ChunkSeconds: p.ChunkSeconds, Loudness: p.Loudness, Silence: p.Silence, AllowTruncated: p.AllowTruncated, Speakers: p.Diarize,
+	}
 }
 
 // Resources are what the machine offers to one job.

@@ -167,7 +167,7 @@ func Run(ctx context.Context, cfg Config) ([]Row, error) {
 	return rows, broken(rows, cfg.Seed)
 }
 
-// broken names the first promise that each row broke, for it is what stands last in the output, and may be all that is kept of it.
+// broken names the first promise that each row broke: it is what stands last in the output, and may be all that is kept of it.
 func broken(rows []Row, seed uint64) error {
 	var n int
 	var first []string

@@ -9,18 +9,18 @@ import (
 )
 
 // The attention of the decoder tells when most words begin, to a few hundredths of a second; but over some stretches it rests on
-// one place while whole clauses go by, and tells seconds too early or too late. So each word is given the place that fits best all
-// of three things: where the attention has it, how long a word of its length takes at the pace of its segment, and where
-// somebody speaks. A place that is far off counts no more than one that is a little off, so that a stretch without guidance
-// is laid out by length.
+// one place while whole clauses go by, and tells seconds too early or too late. So each word is given the place that fits three
+// things best: where the attention has it, how long a word of its length takes at the pace of its segment, and where somebody
+// speaks. A place that is far off counts no more than one that is a little off, so that a stretch without guidance is laid out
+// by length.
 
 const (
 	// stepSeconds is the grid of word times, that of the attention.
 	stepSeconds = 0.02
 	// attentionSpread in seconds is how far the attention is off where it is right; attentionMost how many spreads count at most.
 	attentionSpread, attentionMost = 0.08, 3.0
-	// paceWeight weighs the squared logarithm of how much longer or shorter than expected a word is, against the attention. pacePad in
-	// steps is added to both, for short words vary more.
+	// paceWeight weighs the squared logarithm of how much longer or shorter than expected a word is, against the attention. pacePad
+	// in steps is added to both, for short words vary more.
 	paceWeight, pacePad = 1.5, 2.0
 	// silentStart is the cost of a word that begins where nobody speaks, and tornWord of one that goes on after a pause.
 	silentStart, tornWord = 4.0, 6.0
