@@ -182,8 +182,8 @@ const (
 	// aheadDB is by how much a channel must be louder for its sound to be its own. Two microphones in a room hear each voice with
 	// a few decibels between them, the two sides of a call with 20 and more.
 	aheadDB = 10
-	// mostAlike is how alike two channels of about the same level are at most that have different sounds: one sound in both is at 0.8
-	// and more, and two people who speak at once into a microphone each at 0.3 and less.
+	// mostAlike is how alike two channels of about the same level are at most that have different sounds: one sound in both is at
+	// 0.8 and more, and two people who speak at once into a microphone each at 0.3 and less.
 	mostAlike = 0.4
 	// ownShare is the least share of the steps with sound whose sound is a channel's own.
 	ownShare = 0.7

@@ -32,8 +32,8 @@ func NewTracks(tracks ...Track) *Tracks {
 	return t
 }
 
-// Add takes a part of a track, counted from 0, and returns the segments that are final with it, from where the last call ended. It
-// fails as Merger.Add does.
+// Add takes a part of a track, counted from 0, and returns the segments that are final with it, from where the last call ended.
+// It fails as Merger.Add does.
 func (t *Tracks) Add(track int, p Part) ([]Segment, error) {
 	if track < 0 || track >= len(t.mergers) {
 		return nil, fmt.Errorf("merge chunks: there is no track %d of %d", track, len(t.mergers))
