@@ -2,7 +2,6 @@ package audio
 
 import (
 	"context"
-	"errors"
 	"io"
 	"math"
 	"slices"
@@ -84,24 +83,7 @@ func (p *pair) close() {
 func (p *pair) length() int64 { return p.meters[0].samples }
 
 // readAll reads 32-bit float PCM of two channels, interleaved, to its end.
-func (p *pair) readAll(r io.Reader) error {
-	const both = 8 // bytes of a sample of each
-	buf := make([]byte, 100*both*block)
-	for {
-		n, err := io.ReadFull(r, buf)
-		for raw := buf[:n/both*both]; len(raw) > 0; {
-			part := raw[:min(len(raw), both*block)]
-			raw = raw[len(part):]
-			p.add(part)
-		}
-		switch {
-		case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
-			return nil
-		case err != nil:
-			return err
-		}
-	}
-}
+func (p *pair) readAll(r io.Reader) error { return readBlocks(r, 8, p.add) }
 
 // add takes a block. Only the last may be shorter.
 func (p *pair) add(raw []byte) {

@@ -67,14 +67,17 @@ func newMeter(keep *spool) *meter {
 func (m *meter) length() int64 { return m.samples }
 
 // readAll reads 32-bit float PCM to its end. Floats keep what an encoder put above full scale, which 16 bits would clip.
-func (m *meter) readAll(r io.Reader) error {
-	buf := make([]byte, 100*4*block) // a second; larger ones, and a larger pipe, gain nothing
+func (m *meter) readAll(r io.Reader) error { return readBlocks(r, 4, m.add) }
+
+// readBlocks reads samples of a size in bytes to their end, and hands them to add in blocks, of which the last may be shorter.
+func readBlocks(r io.Reader, size int, add func([]byte)) error {
+	buf := make([]byte, 100*size*block) // a second; larger ones, and a larger pipe, gain nothing
 	for {
 		n, err := io.ReadFull(r, buf)
-		for raw := buf[:n/4*4]; len(raw) > 0; {
-			part := raw[:min(len(raw), 4*block)]
+		for raw := buf[:n/size*size]; len(raw) > 0; {
+			part := raw[:min(len(raw), size*block)]
 			raw = raw[len(part):]
-			m.add(part)
+			add(part)
 		}
 		switch {
 		case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
