@@ -137,7 +137,7 @@ test('a file that was sent before is there at once', async ({ page, steno }) => 
 test('a call says who spoke', async ({ page, steno }) => {
   await signIn(page, steno)
   await page.getByText('Options').click()
-  await page.getByLabel(/^Tell speakers apart/).check()
+  await page.getByRole('checkbox', { name: /Tell speakers apart/ }).check()
   await page.locator('input[type=file]').setInputFiles({
     name: 'call.wav', mimeType: 'audio/wav', buffer: inTurn(await readFile(speech('jfk.wav'))),
   })
