@@ -27,42 +27,38 @@ func PrepareTracks(ctx context.Context, t Tools, path string, info Info, plan Pl
 }
 
 // prepareChannels gives no streams where the channels are no two voices.
-func prepareChannels(ctx context.Context, t Tools, path string, info Info, plan Plan) ([]*Stream, error) {
-	if plan.Loudness == Classic {
-		t.MaxScratch = -1 // its level comes from ffmpeg
-	}
-	p := pair{meters: [2]*meter{newMeter(newSpool(t)), newMeter(newSpool(t))}}
-	how, err := t.hear(ctx, path, plan, pairFilters(), &p)
-	if err != nil {
-		p.close()
-		return nil, err
-	}
-	m := [2]Measurement{p.meters[0].measurement(), p.meters[1].measurement()}
-	if !p.levels.separate(m[0].GainDB, m[1].GainDB) {
-		p.close()
-		return nil, nil
-	}
-	if err := m[0].check(info, plan, how); err != nil { // once: both are of one file
-		p.close()
-		return nil, err
-	}
-	var streams []*Stream
-	for i := range m {
-		s := newStream(ctx, plan, i+1, m[i], p.meters[i].keep)
-		streams = append(streams, s)
-		whole := plan
-		whole.ChunkSeconds = 0 // silence is left out of short recordings, too: it is where the other one speaks
-		s.tl = newTimeline(withoutEcho(m[i], m[1-i]), m[i].Samples, whole, plan.SilenceDB-s.gain)
-		if err = s.open(t, path, plan); err != nil {
-			break
+func prepareChannels(ctx context.Context, t Tools, path string, info Info, plan Plan) (streams []*Stream, err error) {
+	p := pair{meters: [2]*meter{newMeter(t.spool(plan)), newMeter(t.spool(plan))}}
+	defer func() {
+		if err == nil && streams != nil {
+			return
 		}
-	}
-	if err != nil {
 		p.close()
 		for _, s := range streams {
 			_ = s.Close() // the first error is the one that matters
 		}
+		streams = nil
+	}()
+	how, err := t.hear(ctx, path, plan, pairFilters(), &p)
+	if err != nil {
 		return nil, err
+	}
+	m := [2]Measurement{p.meters[0].measurement(), p.meters[1].measurement()}
+	if !p.levels.separate(m[0].GainDB, m[1].GainDB) {
+		return nil, nil
+	}
+	if err := m[0].check(info, plan, how); err != nil { // once: both are of one file
+		return nil, err
+	}
+	parted := plan
+	parted.ChunkSeconds = 0 // silence is left out of a recording of any length: it is where the other one speaks
+	for i := range m {
+		s := newStream(ctx, plan, i+1, m[i], p.meters[i].keep)
+		streams = append(streams, s)
+		s.tl = newTimeline(withoutEcho(m[i], m[1-i]), m[i].Samples, parted, plan.SilenceDB-s.gain)
+		if err := s.open(t, path, plan); err != nil {
+			return streams, err
+		}
 	}
 	return streams, nil
 }
@@ -173,11 +169,11 @@ const (
 	ownSteps = 5
 )
 
-// separate reports whether each channel has a voice of its own. gains are what brings each to its level.
-func (l *levels) separate(gains ...float64) bool {
+// separate reports whether each channel has a voice of its own. The gains, in dB, are what brings each to its level.
+func (l *levels) separate(left, right float64) bool {
 	alive, own, sides := 0, 0, [2]int{}
 	for _, s := range l.steps {
-		a, b := s.power[0]+gains[0], s.power[1]+gains[1]
+		a, b := s.power[0]+left, s.power[1]+right
 		if max(a, b) < aliveDB {
 			continue
 		}
@@ -214,7 +210,7 @@ func withoutEcho(one, other Measurement) envelope {
 	rise := other.GainDB - one.GainDB - echoDB
 	for i := range out {
 		top := slices.Max(other.env[max(0, i-echoReach):min(len(other.env), i+echoReach)])
-		if top > 0 && (envelope{top}).db(0)+rise >= one.env.db(i) {
+		if top > 0 && decibelsOf(top)+rise >= one.env.db(i) {
 			out[i] = 0
 		}
 	}

@@ -18,11 +18,14 @@ const block = Rate / 100
 type envelope []byte
 
 // db is the peak level of block i in dBFS.
-func (e envelope) db(i int) float64 {
-	if e[i] == 0 {
+func (e envelope) db(i int) float64 { return decibelsOf(e[i]) }
+
+// decibelsOf is what level has made of an amplitude, in dBFS; digital silence is at -120.
+func decibelsOf(level byte) float64 {
+	if level == 0 {
 		return -120
 	}
-	return float64(e[i]-1)/2 - 100
+	return float64(level-1)/2 - 100
 }
 
 // waveform is the envelope, raised by a gain, in steps of as many blocks as make it at most most steps.
@@ -33,7 +36,7 @@ func (e envelope) waveform(gain float64, most int) transcript.Waveform {
 		top := slices.Max(e[from:min(from+size, len(e))])
 		amplitude := 0.0
 		if top > 0 {
-			amplitude = math.Pow(10, (float64(top-1)/2-100+gain)/20)
+			amplitude = math.Pow(10, (decibelsOf(top)+gain)/20)
 		}
 		w.Peaks = append(w.Peaks, byte(math.Round(255*min(1, amplitude))))
 	}

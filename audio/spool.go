@@ -40,6 +40,14 @@ type spool struct {
 	checked int64  // size when free space was looked at last
 }
 
+// spool makes the spool of a stream. What Classic levels is not kept, for its level comes from ffmpeg.
+func (t Tools) spool(plan Plan) *spool {
+	if plan.Loudness == Classic {
+		t.MaxScratch = -1
+	}
+	return newSpool(t)
+}
+
 // newSpool makes a spool in t.Scratch. Where that cannot be it has given up from the start.
 func newSpool(t Tools) *spool {
 	s := &spool{limit: t.MaxScratch, spare: spared, checked: -spoolCheck}

@@ -29,10 +29,7 @@ type Stream struct {
 // audio cannot be kept a second decode is started, whose PCM the stream then gives. ctx bounds the stream's life. Errors of class
 // INPUT: CORRUPT, TRUNCATED, DURATION_LIMIT.
 func Prepare(ctx context.Context, t Tools, path string, info Info, plan Plan) (*Stream, error) {
-	if plan.Loudness == Classic {
-		t.MaxScratch = -1 // its level comes from ffmpeg
-	}
-	kept := newSpool(t)
+	kept := t.spool(plan)
 	m, err := measure(ctx, t, path, info, plan, kept)
 	if err != nil {
 		kept.close()

@@ -95,4 +95,4 @@ def main(steno, models, corpus, model="base"):
 if __name__ == "__main__":
     if len(sys.argv) not in (4, 5):
         sys.exit(__doc__)
-    main(*sys.argv[1:])
+    main(*map(os.path.abspath, sys.argv[1:4]), *sys.argv[4:])

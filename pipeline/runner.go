@@ -233,12 +233,12 @@ func (j *run) prepareAndLoad(ctx context.Context) error {
 	for _, s := range j.streams {
 		j.warns = append(j.warns, s.Measurement().Warnings...)
 	}
-	j.chooseSpeakers()
+	j.explainSpeakers()
 	return nil
 }
 
-// chooseSpeakers says how speakers are told apart, where that was asked for.
-func (j *run) chooseSpeakers() {
+// explainSpeakers says in the result how speakers are told apart, where that was asked for.
+func (j *run) explainSpeakers() {
 	if !j.params.Diarize {
 		return
 	}

@@ -96,6 +96,9 @@ func (r *reporter) expect(split *audio.Splitter, streams []*audio.Stream) {
 	})
 }
 
+// trackOf is the track of a chunk: its channel's, or the only one.
+func trackOf(c audio.Chunk) int { return max(0, c.Channel-1) }
+
 // speaker is the name of whoever has the stream's channel; "" where all channels are mixed.
 func speaker(s *audio.Stream) string {
 	if s.Channel() == 0 {

@@ -152,7 +152,7 @@ func (j *run) chunk(ctx context.Context, c audio.Chunk, lang language, elsewhere
 			return err
 		}
 	}
-	return j.report.chunk(max(0, c.Channel-1), transcript.Part{
+	return j.report.chunk(trackOf(c), transcript.Part{
 		Index: c.Index, Start: audio.Seconds(c.Span.Start), End: audio.Seconds(c.Span.End), Segments: res.Segments,
 	})
 }

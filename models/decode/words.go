@@ -33,7 +33,8 @@ const (
 )
 
 // placeWords gives the words of a piece their starts and ends, in seconds from the window's start. Start holds what the attention
-// says, or less than 0 where it says nothing. spoken[k] is in how many steps from the piece's start to step k somebody speaks.
+// says, or less than 0 where it says nothing; what lies before the piece counts as nothing, too. spoken[k] is in how many steps
+// from the piece's start to step k somebody speaks.
 func placeWords(ws []transcript.Word, p piece, spoken []int) {
 	n, last := len(ws), len(spoken)-1
 	if n == 0 {
@@ -174,22 +175,30 @@ func (d *decoder) spokenIn(p piece, from int) []int {
 	for k := range voiced {
 		voiced[k] = voiced[k] && level[k] > silence
 	}
+	fillGaps(voiced)
 	spoken := make([]int, steps+1)
-	quiet := 0
 	for k, v := range voiced {
 		spoken[k+1] = spoken[k]
+		if v {
+			spoken[k+1]++
+		}
+	}
+	return spoken
+}
+
+// fillGaps makes what is too short for a pause part of what is said after it.
+func fillGaps(voiced []bool) {
+	quiet := 0
+	for k, v := range voiced {
 		if !v {
 			quiet++
 			continue
 		}
-		if quiet < minPause { // no pause: it is part of what is said
+		if quiet < minPause {
 			for q := range quiet {
-				spoken[k-q] += quiet - q
+				voiced[k-1-q] = true
 			}
-			spoken[k+1] += quiet
 		}
-		spoken[k+1]++
 		quiet = 0
 	}
-	return spoken
 }
