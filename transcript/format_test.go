@@ -157,17 +157,17 @@ func documentParts(t *testing.T, file string) map[string]string {
 // Every part that another names is there, and of a declared type: otherwise a word processor offers to repair the file.
 func TestDOCXIsWhole(t *testing.T) {
 	parts := documentParts(t, render(t, DOCX, sample(), "x"))
-	var rels struct {
-		Relationship []struct {
-			Target string `xml:",attr"`
-		}
-	}
 	var types struct {
 		Override []struct {
 			PartName string `xml:",attr"`
 		}
 	}
 	for name, base := range map[string]string{"_rels/.rels": "", "word/_rels/document.xml.rels": "word/"} {
+		var rels struct {
+			Relationship []struct {
+				Target string `xml:",attr"`
+			}
+		}
 		if err := xml.Unmarshal([]byte(parts[name]), &rels); err != nil || len(rels.Relationship) == 0 {
 			t.Fatalf("%s: %v", name, err)
 		}

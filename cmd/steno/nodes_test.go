@@ -25,11 +25,14 @@ func TestNodes(t *testing.T) {
 	}
 	list := func() (queue.Node, about) {
 		t.Helper()
-		o := n.steno("nodes", "--json")
 		var all []queue.Node
-		if err := json.Unmarshal([]byte(o.out), &all); err != nil || len(all) != 1 {
-			t.Fatalf("nodes: %q, %v: %s", o.out, err, o.err)
-		}
+		eventually(t, 15*time.Second, "the node tells of itself", func() bool {
+			o := n.steno("nodes", "--json")
+			if err := json.Unmarshal([]byte(o.out), &all); err != nil {
+				t.Fatalf("nodes: %q, %v: %s", o.out, err, o.err)
+			}
+			return len(all) == 1
+		})
 		var d about
 		if err := json.Unmarshal(all[0].About, &d); err != nil {
 			t.Fatal(err)
