@@ -46,6 +46,7 @@ type Timings struct {
 	Split      float64 `json:"split"`
 	ModelLoad  float64 `json:"model_load"`
 	Transcribe float64 `json:"transcribe"`
+	Diarize    float64 `json:"diarize,omitempty"`
 	Merge      float64 `json:"merge"`
 	Store      float64 `json:"store"`
 	Total      float64 `json:"total_duration"`
