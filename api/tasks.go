@@ -87,7 +87,8 @@ type createBody struct {
 	Language  string   `json:"language,omitempty" maxLength:"8" default:"auto" doc:"an ISO 639-1 code, or auto"`
 	Task      job.Task `json:"task,omitempty" enum:"transcribe,translate" default:"transcribe" doc:"translate writes English"`
 	Words     bool     `json:"words,omitempty" doc:"give the time of each word"`
-	Diarize   bool     `json:"diarization,omitempty" doc:"say who speaks, where two channels hold a voice each"`
+	Diarize   bool     `json:"diarization,omitempty" doc:"say who speaks"`
+	Speakers  int      `json:"speakers,omitempty" minimum:"0" maximum:"20" doc:"how many speak; asks for diarization. 0: to be found"`
 	Prompt    string   `json:"prompt,omitempty" maxLength:"4096" doc:"text that precedes the speech, to spell names"`
 	Truncated bool     `json:"allow_truncated,omitempty" doc:"take what decodes of a file that ends early"`
 	Webhook   string   `json:"webhook,omitempty" maxLength:"2048" doc:"called when the task has ended"`
@@ -112,7 +113,7 @@ func (s *Server) create(ctx context.Context, in *createInput) (*createdOutput, e
 	t, created, err := s.newTask(ctx, store.NewTask{
 		File: plainID(b.File),
 		Params: job.Params{
-			Model: b.Model, Language: b.Language, Task: b.Task, Words: b.Words, Diarize: b.Diarize, Prompt: b.Prompt,
+			Model: b.Model, Language: b.Language, Task: b.Task, Words: b.Words, Diarize: b.Diarize, Speakers: b.Speakers, Prompt: b.Prompt,
 			AllowTruncated: b.Truncated,
 		},
 		Webhook: b.Webhook, IdempotencyKey: in.Key, RequestHash: hashOf(b), Reuse: b.Reuse == nil || *b.Reuse,

@@ -3,6 +3,7 @@ package audio
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"math"
@@ -96,6 +97,72 @@ func (s *Stream) read(pcm []int16, at int64) error {
 		}
 	}
 	return s.decoder.read(pcm, at)
+}
+
+// Whole is all of the recording, silence too, at its final level, as 16-bit little-endian PCM of one channel at Rate: to be read
+// beside the chunks, by one other goroutine. The caller must close it, before or after the stream.
+func (s *Stream) Whole() io.ReadCloser {
+	w := &whole{s: s, total: s.m.Samples}
+	if s.decoder == nil && s.kept.f != nil {
+		w.kept = &spool{f: s.kept.f}
+	}
+	return w
+}
+
+// whole reads a stream from its start to its end, apart from what its chunks read.
+type whole struct {
+	s         *Stream
+	kept      *spool // another view of the stream's; nil where the audio is not kept
+	decoder   *decoder
+	at, total int64
+	pcm       []int16
+	raw       []byte // of pcm, what has not been read
+}
+
+func (w *whole) Read(p []byte) (int, error) {
+	if len(w.raw) == 0 {
+		if err := w.fill(); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(p, w.raw)
+	w.raw = w.raw[n:]
+	return n, nil
+}
+
+// fill reads the next second.
+func (w *whole) fill() (err error) {
+	if w.at == w.total {
+		return io.EOF
+	}
+	w.pcm = append(w.pcm[:0], make([]int16, min(Rate, w.total-w.at))...)
+	if w.kept != nil {
+		err = w.kept.read(w.pcm, w.at, float32(math.Pow(10, w.s.gain/20)))
+	} else {
+		if w.decoder == nil {
+			if w.decoder, err = w.s.decode(); err != nil {
+				return err
+			}
+		}
+		err = w.decoder.read(w.pcm, w.at)
+	}
+	if err != nil {
+		return err
+	}
+	w.at += int64(len(w.pcm))
+	w.raw = w.raw[:0]
+	for _, v := range w.pcm {
+		w.raw = binary.LittleEndian.AppendUint16(w.raw, uint16(v))
+	}
+	return nil
+}
+
+func (w *whole) Close() error {
+	if w.decoder != nil {
+		w.decoder.close()
+	}
+	w.decoder = nil
+	return nil
 }
 
 // Close gives everything back. Later calls do nothing.

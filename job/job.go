@@ -41,6 +41,9 @@ const (
 	Translate  Task = "translate"
 )
 
+// MaxSpeakers is the largest number of speakers that may be given.
+const MaxSpeakers = 20
+
 // Params are the user's wishes for one job. The zero value of a field means its default.
 type Params struct {
 	// Model is a name or alias of the model registry. Default "base".
@@ -53,6 +56,8 @@ type Params struct {
 	Words bool `json:"words,omitempty"`
 	// Diarize asks for speakers.
 	Diarize bool `json:"diarize,omitempty"`
+	// Speakers is how many there are, up to MaxSpeakers; 0 is for steno to find. It asks for Diarize.
+	Speakers int `json:"speakers,omitempty"`
 	// Prompt is text that precedes the speech, to spell names: at most 224 tokens are used.
 	Prompt string `json:"prompt,omitempty"`
 	// AllowTruncated transcribes what decodes of a file that ends before its header says.
@@ -74,6 +79,7 @@ func (p Params) WithDefaults() Params {
 	if p.Task == "" {
 		p.Task = Transcribe
 	}
+	p.Diarize = p.Diarize || p.Speakers > 0
 	return p
 }
 
@@ -125,7 +131,7 @@ func (s State) Terminal() bool { return s == Done || s == Failed || s == Cancell
 // Stage is a step of the main line; its order is fixed (see pipeline.Runner).
 type Stage string
 
-// The stages in their order. StageLoad overlaps the stages before it.
+// The stages in their order. StageLoad overlaps the stages before it, StageDiarize StageTranscribe.
 const (
 	StageQueue      Stage = "queue"
 	StageProbe      Stage = "probe"
@@ -134,6 +140,7 @@ const (
 	StageSplit      Stage = "split"
 	StageLoad       Stage = "load"
 	StageTranscribe Stage = "transcribe"
+	StageDiarize    Stage = "diarize"
 	StageMerge      Stage = "merge"
 	StageStore      Stage = "store"
 )

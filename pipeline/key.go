@@ -43,3 +43,6 @@ func (k chunkKey) of(c audio.Chunk, variant string) string {
 	}
 	return fmt.Sprintf("%s.%d-%d.%s", k, c.Span.Start, c.Span.End, variant)
 }
+
+// voices is the key of who speaks when.
+func (k chunkKey) voices() string { return string(k) + ".voices" }

@@ -1,6 +1,6 @@
 // Package pipeline is the main line: one recording in, one transcript out.
 //
-//	probe → plan → prepare → split → transcribe (bounded fan-out) → merge
+//	probe → plan → prepare → split → transcribe (bounded fan-out), diarize beside it → merge
 //
 // The order is fixed and the types between the stages are plain; a Stage is a name that gives a step its timing, its log
 // line and its error, not an interface. The package knows no broker, no database and no HTTP: the queue and the command
@@ -38,6 +38,8 @@ type ChunkStore interface {
 type Config struct {
 	Tools audio.Tools
 	Pool  Pool
+	// Voices tells speakers apart who have no channel each. nil: nobody does.
+	Voices Voices
 	// Resolve finds the model file that serves a name or alias, and why that one. Default: the name itself.
 	Resolve func(model string) (name, reason string, err error)
 	// ChunksInFlight bounds the chunks of one job in memory and in decode. Default 4: what a decode state per core of the
@@ -98,7 +100,8 @@ type Input struct {
 	// job that has Elsewhere has Chunks.
 	Elsewhere func(ctx context.Context, weights string) Elsewhere
 	// OnProgress and OnSegments may be nil. They are called one at a time and must not block. OnSegments gets segments as they
-	// will stand in the transcript, in its order, as soon as all speech before them is transcribed.
+	// will stand in the transcript, in its order, as soon as all speech before them is transcribed. Where speakers are told apart by
+	// voice, the transcript has them besides, and segments that are taken apart where the speaker changes.
 	OnProgress func(job.Progress)
 	OnSegments func([]transcript.Segment)
 }
@@ -134,6 +137,9 @@ func (r *Runner) Run(ctx context.Context, in Input) (transcript.Transcript, erro
 	j := &run{
 		Runner: r, in: in, params: in.Job.Params.WithDefaults(),
 		log: r.cfg.Log.With("job", in.Job.ID, "file", in.Job.FileName),
+	}
+	if j.params.Diarize && r.cfg.Voices != nil {
+		j.params.Words = true // to know whose each is
 	}
 	j.times.set(job.StageQueue, in.QueueWait)
 	j.report = &reporter{progress: in.OnProgress, segments: in.OnSegments}
@@ -188,11 +194,13 @@ func (j *run) line(ctx context.Context) (transcript.Transcript, error) {
 		return transcript.Transcript{}, err
 	}
 	defer j.close()
+	voices := j.startDiarization(ctx)
+	defer voices.stop()
 	lang, err := j.transcribe(ctx)
 	if err != nil {
 		return transcript.Transcript{}, err
 	}
-	return j.merge(ctx, lang)
+	return j.merge(ctx, lang, voices)
 }
 
 func (j *run) resources() audio.Resources {
@@ -233,22 +241,7 @@ func (j *run) prepareAndLoad(ctx context.Context) error {
 	for _, s := range j.streams {
 		j.warns = append(j.warns, s.Measurement().Warnings...)
 	}
-	j.explainSpeakers()
 	return nil
-}
-
-// explainSpeakers says in the result how speakers are told apart, where that was asked for.
-func (j *run) explainSpeakers() {
-	if !j.params.Diarize {
-		return
-	}
-	choice := transcript.Choice{Name: "speakers", Value: "by channel", Reason: "each of the two channels has a voice of its own"}
-	if len(j.streams) == 1 {
-		choice.Value, choice.Reason = "none", "no two channels with a voice each"
-		j.warns = append(j.warns, "speakers are not told apart: the recording has not one channel for each of two speakers, and "+
-			"telling voices apart within one channel is not built yet")
-	}
-	j.plan.Choices = append(j.plan.Choices, choice)
 }
 
 func (j *run) spec() models.Spec {
@@ -268,19 +261,26 @@ func (j *run) close() {
 // waveformSteps are more than a wide screen has columns: 11 KB in a transcript's JSON, and half a second each in an hour.
 const waveformSteps = 8000
 
-func (j *run) merge(ctx context.Context, lang language) (transcript.Transcript, error) {
+func (j *run) merge(ctx context.Context, lang language, voices *diarization) (transcript.Transcript, error) {
+	segs, err := j.report.all()
+	if err == nil {
+		segs, err = j.name(ctx, segs, voices)
+	}
+	if err != nil {
+		return transcript.Transcript{}, err
+	}
 	tl := j.streams[0].Timeline()
 	t := transcript.Transcript{
 		Language: lang.code, LanguageProb: lang.prob, Duration: audio.Seconds(tl.Total),
 		Model: j.held.Info().Model, Device: j.held.Info().Device, Task: string(j.params.Task),
 		ColdStart: j.cold, Chunks: j.chunks, ChunksReused: j.reused, ChunksElsewhere: j.away, Plan: j.plan.Choices, Warnings: j.warns,
+		Segments: segs,
 	}
-	err := j.stage(ctx, job.StageMerge, func(context.Context) (err error) {
-		t.Segments, err = j.report.all()
+	err = j.stage(ctx, job.StageMerge, func(context.Context) error {
 		t.Text = transcript.Text(t.Segments)
 		wave := audio.Waveform(waveformSteps, j.streams...)
 		t.Waveform = &wave
-		return err
+		return nil
 	})
 	if failpoint.On {
 		failpoint.Hit(failpoint.Merged)

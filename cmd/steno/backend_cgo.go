@@ -6,6 +6,8 @@ import (
 	"context"
 
 	"steno/models/engine"
+	"steno/models/voices"
+	"steno/models/voices/nets"
 	"steno/models/whisper"
 )
 
@@ -29,4 +31,9 @@ func loadBackend(_ context.Context, r engine.LoadRequest) (engine.Backend, error
 		Path: r.Path, SHA256: r.SHA256, VADPath: r.VADPath, Name: r.Model, Device: r.Device, Card: r.Card, Backend: r.Backend,
 		States: r.States, Words: r.Words, Cores: r.Cores, Kernels: r.Kernels,
 	})
+}
+
+// loadVoices loads the networks that tell voices apart into this process.
+func loadVoices(library string, segment, embed []byte, threads int) (voices.Loaded, error) {
+	return nets.Load(nets.Config{Library: library, Segment: segment, Embed: embed, Threads: threads})
 }

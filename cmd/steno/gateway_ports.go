@@ -135,7 +135,7 @@ func (l local) names() []string {
 func namesOf(list []files.Entry) []string {
 	names := []string{defaultAlias}
 	for _, e := range list {
-		if e.VAD() {
+		if !e.Transcribes() {
 			continue
 		}
 		for _, name := range append([]string{e.Model, "whisper-" + e.Model, e.Name}, shortNames[e.Model]...) {
@@ -169,8 +169,8 @@ func (r resolver) resolve(p job.Params) (job.Params, error) {
 		return p, err
 	}
 	e, err := r.models.find(p.Model)
-	if err == nil && e.VAD() {
-		err = job.Errorf(job.Input, "BAD_PARAMETER", "%s finds speech and writes none: name a Whisper model", e.Name)
+	if err == nil && !e.Transcribes() {
+		err = job.Errorf(job.Input, "BAD_PARAMETER", "%s finds %s and writes none: name a Whisper model", e.Name, e.Purpose)
 	}
 	if err != nil {
 		// Whatever the registry calls it: it is the client that has named the model.

@@ -99,7 +99,7 @@ func (a *app) machine(scratch string, daemon bool) (*machine, error) {
 	}
 	m.runner = pipeline.New(pipeline.Config{
 		Tools: tools, Pool: m.pool, Resolve: m.resolve, ChunksInFlight: inFlight, Threads: a.threads(), MaxDuration: a.cfg.MaxDuration,
-		Metrics: pipeline.NewMetrics(a.reg), Log: a.log,
+		Voices: a.voiceFinder(m.store, cores), Metrics: pipeline.NewMetrics(a.reg), Log: a.log,
 	})
 	m.stop = a.watchCards(m.cards)
 	return m, nil
@@ -143,7 +143,7 @@ func (m *machine) ready(ctx context.Context, standard string) error {
 		return err
 	}
 	for _, s := range all {
-		if _, rests := resting[s.Name]; s.Present && !s.VAD() && !rests {
+		if _, rests := resting[s.Name]; s.Present && s.Transcribes() && !rests {
 			return nil
 		}
 	}

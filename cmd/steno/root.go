@@ -60,7 +60,7 @@ func newRoot(std streams, env []string) *cobra.Command {
 	}
 	root.AddCommand(
 		a.transcribeCmd(), a.upCmd(), a.submitCmd(), a.statusCmd(), a.watchCmd(), a.cancelCmd(), a.deadCmd(), a.workerCmd(),
-		a.gatewayCmd(), a.userCmd(), a.modelsCmd(), a.dbCmd(), a.doctorCmd(), a.configCmd(), a.benchCmd(), a.engineCmd(),
+		a.gatewayCmd(), a.userCmd(), a.modelsCmd(), a.dbCmd(), a.doctorCmd(), a.configCmd(), a.benchCmd(), a.engineCmd(), a.voicesCmd(),
 		a.nodeCmd(), a.nodesCmd(), a.cardsCmd(),
 	)
 	return root

@@ -76,7 +76,7 @@ func (m *machine) withWeights(sum string) (name string, err error) {
 		return "", err
 	}
 	for _, s := range all {
-		if s.Present && !s.VAD() && s.SHA256 == sum {
+		if s.Present && s.Transcribes() && s.SHA256 == sum {
 			return s.Name, nil
 		}
 	}

@@ -219,8 +219,11 @@ func timings(t transcript.Transcript) string {
 		seconds float64
 	}{
 		{"queue", g.QueueWait}, {"probe", g.Probe}, {"prepare", g.Prepare}, {"load", g.ModelLoad}, {"split", g.Split},
-		{"transcribe", g.Transcribe}, {"merge", g.Merge},
+		{"transcribe", g.Transcribe}, {"diarize", g.Diarize}, {"merge", g.Merge},
 	} {
+		if s.name == "diarize" && s.seconds == 0 {
+			continue
+		}
 		text += fmt.Sprintf("  %-10s %7.3f s\n", s.name, s.seconds)
 	}
 	for _, w := range t.Warnings {

@@ -24,6 +24,7 @@ import (
 type jobFlags struct {
 	language, prompt, loudness, silence string
 	chunk                               float64
+	speakers                            int
 	words, diarize, translate, partial  bool
 }
 
@@ -31,7 +32,8 @@ func (f *jobFlags) register(cmd *cobra.Command) {
 	cmd.Flags().StringVarP(&f.language, "language", "l", "auto", "language spoken, as an ISO 639-1 `code`; auto detects it")
 	cmd.Flags().StringVar(&f.prompt, "prompt", "", "`text` that precedes the speech, to spell names")
 	cmd.Flags().BoolVar(&f.words, "words", false, "time every word")
-	cmd.Flags().BoolVar(&f.diarize, "diarize", false, "tell speakers apart, where a recording has a channel for each")
+	cmd.Flags().BoolVar(&f.diarize, "diarize", false, "tell speakers apart")
+	cmd.Flags().IntVar(&f.speakers, "speakers", 0, "how `many` speakers there are; tells them apart (default: found by their voices)")
 	cmd.Flags().BoolVar(&f.translate, "translate", false, "write English, whatever is spoken")
 	cmd.Flags().BoolVar(&f.partial, "allow-truncated", false, "transcribe what is there of a file that ends too early")
 	cmd.Flags().Float64Var(&f.chunk, "chunk", 0, "chunk length in `seconds` (default: the plan's choice)")
@@ -41,8 +43,8 @@ func (f *jobFlags) register(cmd *cobra.Command) {
 
 func (f *jobFlags) params(model string) job.Params {
 	p := job.Params{
-		Model: model, Language: f.language, Prompt: f.prompt, Words: f.words, Diarize: f.diarize, AllowTruncated: f.partial,
-		ChunkSeconds: f.chunk, Loudness: f.loudness, Silence: f.silence,
+		Model: model, Language: f.language, Prompt: f.prompt, Words: f.words, Diarize: f.diarize, Speakers: f.speakers,
+		AllowTruncated: f.partial, ChunkSeconds: f.chunk, Loudness: f.loudness, Silence: f.silence,
 	}
 	if f.translate {
 		p.Task = job.Translate

@@ -26,6 +26,9 @@ var allowed = map[string][]string{
 	"models/whisper": {"models", "models/decode", "transcript"},
 	// The engine process is handed the library by cmd/steno, so that the parent builds without cgo.
 	"models/engine": {"job", "models", "transcript", "gpu", "internal/proc"},
+	// What tells voices apart is a process of its own, too, and the library comes from cmd/steno.
+	"models/voices":      {"transcript", "internal/proc"},
+	"models/voices/nets": {"models/voices"},
 	// The line knows no broker, no database and no HTTP.
 	"pipeline": {"job", "transcript", "audio", "models", "internal/failpoint"},
 	"queue":    {"job", "transcript", "internal/disk", "internal/failpoint"},
@@ -69,15 +72,17 @@ var only = map[string][]string{
 	"github.com/u2takey/ffmpeg-go":                 {"audio"},                              // it links a large SDK
 	"gonum.org/v1/plot":                            {"bench", "internal/fault/stenofault"}, // charts, and the fonts in them
 	"github.com/ggerganov/whisper.cpp/bindings/go": {"models/whisper"},                     // cgo stays in one place
-	"C":                                  {"models/whisper"},                 // the same
-	"github.com/NVIDIA/go-nvml/pkg/nvml": {"gpu/driver", "internal/fakegpu"}, // a call may end the process
-	"github.com/NVIDIA/go-nvml/pkg/nvml/mock/server": {"internal/fakegpu"}, // for tests
-	"github.com/nats-io/nats-server/v2/server":       {"queue"},            // the embedded server doubles the binary
-	"github.com/nats-io/nats.go":                     {"queue"},            // others talk to the queue, not to the broker
-	"modernc.org/sqlite":                             {"store"},            // others ask the record, not its database
-	"github.com/jackc/pgx/v5/stdlib":                 {"store"},            // the same
-	"github.com/danielgtaylor/huma/v2":               {"api"},              // HTTP stays in one place
-	"github.com/redis/go-redis/v9":                   {"api"},              // the same
+	"C":                                              {"models/whisper"},                 // the same
+	"github.com/yalue/onnxruntime_go":                {"models/voices/nets"},             // cgo, again in one place
+	"github.com/nlpodyssey/gopickle/pickle":          {"models/voices"},                  // reads what PyTorch saves
+	"github.com/NVIDIA/go-nvml/pkg/nvml":             {"gpu/driver", "internal/fakegpu"}, // a call may end the process
+	"github.com/NVIDIA/go-nvml/pkg/nvml/mock/server": {"internal/fakegpu"},               // for tests
+	"github.com/nats-io/nats-server/v2/server":       {"queue"},                          // the embedded server doubles the binary
+	"github.com/nats-io/nats.go":                     {"queue"},                          // others talk to the queue, not to the broker
+	"modernc.org/sqlite":                             {"store"},                          // others ask the record, not its database
+	"github.com/jackc/pgx/v5/stdlib":                 {"store"},                          // the same
+	"github.com/danielgtaylor/huma/v2":               {"api"},                            // HTTP stays in one place
+	"github.com/redis/go-redis/v9":                   {"api"},                            // the same
 }
 
 type pkg struct {

@@ -49,6 +49,7 @@ type Config struct {
 	Device         string   // where models run: auto, cpu, or a GPU such as cuda:0
 	ModelDevices   []string // MODEL=DEVICE, for models that are to run elsewhere
 	CUDA           string   // the library of ggml that computes on NVIDIA's GPUs; empty means libggml-cuda.so beside the program
+	ONNXRuntime    string   // the library that tells voices apart; empty means libonnxruntime.so where models are, or the system's
 	Sandbox        string   // auto, required or off: whether ffmpeg, ffprobe and engines are confined
 
 	PoolModels int           // models in memory, at least 1

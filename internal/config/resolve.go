@@ -37,6 +37,9 @@ func (l *loader) resolve() error {
 	if c.CUDA != "" {
 		c.CUDA = l.expand(c.CUDA)
 	}
+	if c.ONNXRuntime != "" {
+		c.ONNXRuntime = l.expand(c.ONNXRuntime)
+	}
 	c.FFmpeg, c.FFprobe = l.findProgram(c.FFmpeg), l.findProgram(c.FFprobe)
 	if c.Admin == off {
 		c.Admin = ""

@@ -17,8 +17,9 @@ import (
 // Type is how the large matrices of a model file are stored.
 type Type string
 
-// The types that Convert writes. Others of the registry can only be pulled.
+// The types that Convert writes, and that of small models. Others of the registry can only be pulled.
 const (
+	F32 Type = "f32"  // 32-bit floats
 	F16 Type = "f16"  // 16-bit floats
 	Q8  Type = "q8_0" // bytes with one scale for 32 of them; half the size, as accurate, faster on a CPU
 )

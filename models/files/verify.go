@@ -133,7 +133,7 @@ func wrong(f *os.File, st fs.FileInfo, e Entry) error {
 		return job.Errorf(job.Internal, code, "%s "+format, append([]any{f.Name()}, args...)...)
 	}
 	again := fmt.Sprintf("run `steno models pull %s`", e.Name)
-	if e.Repo == "" {
+	if !e.Published() {
 		again = "convert it again"
 	}
 	if !st.Mode().IsRegular() {
@@ -141,13 +141,13 @@ func wrong(f *os.File, st fs.FileInfo, e Entry) error {
 	}
 	head := make([]byte, 64)
 	n, _ := f.ReadAt(head, 0)
-	if what := foreign(head[:n]); what != "" {
+	if what := foreign(head[:n]); what != "" && e.ggml() {
 		return fail("MODEL_FOREIGN", "%s", what)
 	}
 	if st.Size() < e.Size {
 		return fail("MODEL_SHORT", "has %d of %d bytes: %s.", st.Size(), e.Size, again)
 	}
-	if e.VAD() {
+	if !e.Transcribes() {
 		return fail("MODEL_DAMAGED", "is not the published %s: %s.", e.Name, again)
 	}
 	switch h, err := readHeader(io.NewSectionReader(f, 0, st.Size())); {

@@ -141,11 +141,11 @@ func weights(root string) ([]component, error) {
 	if err != nil {
 		return nil, err
 	}
-	names := []string{files.VADName}
+	names := []string{files.VADName, files.SegmentationName, files.EmbeddingName}
 	for _, m := range regexp.MustCompile(`(?m)^want \S+ \S+ (\S+)$`).FindAllSubmatch(script, -1) {
 		names = append(names, string(m[1]))
 	}
-	if len(names) == 1 {
+	if len(names) == 3 {
 		return nil, errors.New("scripts/models.sh wants no models: has it changed?")
 	}
 	var all []component
