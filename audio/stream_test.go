@@ -2,6 +2,7 @@ package audio
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"io"
 	"os"
@@ -186,4 +187,32 @@ func TestWaveform(t *testing.T) {
 // near allows for the envelope's half decibels.
 func near(a, b transcript.Waveform) bool {
 	return a.Step == b.Step && slices.EqualFunc(a.Peaks, b.Peaks, func(x, y byte) bool { return x-y < 8 || y-x < 8 })
+}
+
+// Whole gives what the chunks give, at its place, and the silence between: from what is kept, and decoded again where nothing is.
+func TestWholeIsAllOfTheRecording(t *testing.T) {
+	for name, scratch := range map[string]int64{"kept": 0, "decoded again": -1} {
+		tl := tools(t)
+		tl.MaxScratch = scratch
+		s, split := prepared(t, t.Context(), tl, media(t, "a.mp3", beeps(65, 0.7, 30, 61.2)...), Want{})
+		w := s.Whole()
+		first, err := split.Next(t.Context()) // both are read at a time
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw, err := io.ReadAll(w)
+		if err != nil || int64(len(raw)) != 2*s.Timeline().Total {
+			t.Fatalf("%s: %d bytes of %d samples, %v", name, len(raw), s.Timeline().Total, err)
+		}
+		for c, err := first, error(nil); err == nil; c, err = split.Next(t.Context()) {
+			for i, v := range c.PCM {
+				if at := 2 * (c.Span.Start + int64(i)); v != int16(binary.LittleEndian.Uint16(raw[at:])) {
+					t.Fatalf("%s: sample %d of the chunk at %d differs", name, i, c.Span.Start)
+				}
+			}
+		}
+		if err := errors.Join(w.Close(), w.Close(), s.Close()); err != nil {
+			t.Error(err)
+		}
+	}
 }

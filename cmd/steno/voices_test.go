@@ -75,7 +75,7 @@ func rttm(t *testing.T, path string) []bench.Turn {
 var tongues = map[string][]string{
 	"newgate": {"dctts_LJ003-0007.wav", "dctts_LJ003-0040.wav"}, "kennedy": {"jfk.flac"}, "sonnet": {"sonnet_1.mp3"},
 	"austen": {"sense_sensibility_0870.wav", "sense_sensibility_0890.wav", "sense_sensibility_0920.wav"}, "linda": {"lj_LJ050-0131.wav"},
-	"english": {"fleurs_en_002.ogg"}, "german": {"fleurs_de_000.ogg"}, "spanish": {"fleurs_es_000.ogg"}, "french": {"fleurs_fr_000.ogg"},
+	"english": {"fleurs_en_002.ogg"}, "german": {"fleurs_de_005.ogg"}, "spanish": {"fleurs_es_000.ogg"}, "french": {"fleurs_fr_000.ogg"},
 	"portuguese": {"fleurs_pt_002.ogg"}, "russian": {"ru_medium.ogg"}, "librivox": {"librivox_es.mp3"}, "montreal": {"mfa_cold_corpus_24bit.wav"},
 }
 

@@ -45,14 +45,13 @@ func load(t *testing.T) *nets.Nets {
 // The values are those of PyTorch 2 with 3D-Speaker's definition of CAM++, each twelfth of 192.
 func TestEmbeddingIsPyTorchs(t *testing.T) {
 	n := load(t)
-	const length = 157 // frames, so that the last segment of the network's context is not whole
-	features := make([]float32, 0, length*voices.Bands)
-	for i := range length {
+	features := make([]float32, 0, 998*voices.Bands)
+	for i := range 998 {
 		for b := range voices.Bands {
 			features = append(features, float32(2*math.Sin(0.37*float64(i)+1.3*float64(b))+math.Cos(0.05*float64(i*b))))
 		}
 	}
-	got, err := n.Embed(features)
+	got, err := n.Embed(features[:157*voices.Bands]) // the last segment of the network's context is not whole
 	if err != nil || len(got) != 192 {
 		t.Fatalf("%d values, %v", len(got), err)
 	}
@@ -65,8 +64,8 @@ func TestEmbeddingIsPyTorchs(t *testing.T) {
 			t.Errorf("value %d is %.4f, want %.4f", 12*i, v, w)
 		}
 	}
-	for _, frames := range []int{1, 2, 99, 100, 199, 200, 201, 998} { // of any length, and the second time as the first
-		a, err := n.Embed(features[:min(frames, length)*voices.Bands])
+	for _, frames := range []int{1, 2, 99, 100, 199, 200, 201, 998} { // of any length
+		a, err := n.Embed(features[:frames*voices.Bands])
 		if err != nil {
 			t.Fatalf("%d frames: %v", frames, err)
 		}
