@@ -25,7 +25,7 @@ CGO := source .build/engine/env
 
 PKG ?= ./...
 
-.PHONY: help run build console cuda portable portable-check test programme fuzz fault soak faults monitoring loadtest acceptance wordtimes console-test bench bench-quick bench-spread bench-history bench-api lint deploy-check release audit sbom tools engine peer peers models samples clean clobber
+.PHONY: help run build console cuda portable portable-check test programme fuzz fault soak faults monitoring loadtest acceptance wordtimes diarization console-test bench bench-quick bench-spread bench-history bench-api lint deploy-check release audit sbom tools engine peer peers models samples clean clobber
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -117,6 +117,12 @@ wordtimes: build models ## measure the times of words against a forced alignment
 	@[ -n "$(CORPUS)" ] || { echo "wordtimes wants CORPUS=the folder of real speech" >&2; exit 2; }
 	@scripts/python.sh aligner
 	@.build/aligner/bin/python bench/wordtimes.py $(CURDIR)/bin/steno $(CURDIR)/.build/models $(abspath $(CORPUS)) $(or $(MODEL),base)
+
+MIXTURES ?= 10
+
+diarization: build models ## measure who speaks when against known turns and mixtures of voices (CORPUS=folder; MIXTURES=10 of each)
+	@[ -n "$(CORPUS)" ] || { echo "diarization wants CORPUS=the folder of real speech" >&2; exit 2; }
+	@$(CGO) && STENO_CORPUS=$(abspath $(CORPUS)) MIXTURES=$(MIXTURES) go test -count=1 -timeout 60m -v -run TestDiarizationErrorRate ./cmd/steno
 
 # What bench-quick compares with, and long recordings for bench.
 BASE ?= main

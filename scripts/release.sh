@@ -8,6 +8,7 @@ name=steno-$version-linux-amd64
 out=$build/release
 rm -rf "$out" && mkdir -p "$out/$name"
 cp bin/steno-portable "$out/$name/steno"
+scripts/onnxruntime.sh "$out/$name/libonnxruntime.so" # found beside the program
 cp LICENSE README.md CHANGELOG.md "$out/$name/"
 cp -r deploy/systemd deploy/monitoring "$out/$name/"
 cp "$build/sbom.json" "$out/$name.cdx.json"

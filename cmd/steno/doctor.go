@@ -79,6 +79,7 @@ func (a *app) examine(ctx context.Context) []finding {
 	add("model", text, err)
 	_, err = a.store().Verify(ctx, files.VADName)
 	add("vad", "voice activity model is sound", err)
+	add("speakers", a.voicesHere(ctx), nil)
 	err = nil
 	if !hasEngine {
 		err = fmt.Errorf("this binary has no engine: build it with `make build`")
@@ -109,6 +110,20 @@ func (a *app) examine(ctx context.Context) []finding {
 	text, err = a.gatewayHere(ctx)
 	add("gateway", text, err)
 	return all
+}
+
+// voicesHere says what tells voices apart, or what is missing for it: jobs do without.
+func (a *app) voicesHere(ctx context.Context) string {
+	f, err := a.voiceFinder(a.store(), 1).files()
+	for _, name := range []string{files.SegmentationName, files.EmbeddingName} {
+		if err == nil {
+			_, err = a.store().Verify(ctx, name)
+		}
+	}
+	if err != nil {
+		return "told apart by channel only: " + err.Error()
+	}
+	return "voices are told apart, through " + f.Library
 }
 
 // gpuHint says why a GPU is not used that may be here.

@@ -97,6 +97,6 @@ func (a *app) onnxRuntime() (string, error) {
 		}
 	}
 	return "", job.Errorf(job.Internal, "NO_ONNXRUNTIME",
-		"there is no libonnxruntime.so in %s or the system's folders: `make speakers` gets it, or name one of version 1.24 or later with "+
-			"--onnxruntime", a.cfg.Models)
+		"there is no libonnxruntime.so in %s, beside this program or in the system's folders: `make models` gets it, or name one of "+
+			"version 1.24 or later with --onnxruntime.", a.cfg.Models)
 }

@@ -19,13 +19,14 @@ ENV PATH=/usr/local/go/bin:$PATH
 WORKDIR /src
 COPY . .
 RUN scripts/console.sh && scripts/engine.sh portable && mkdir -p bin \
-    && bash -c 'source .build/engine-portable/env && go build -trimpath -o bin/steno ./cmd/steno' && scripts/cuda.sh
+    && bash -c 'source .build/engine-portable/env && go build -trimpath -o bin/steno ./cmd/steno' && scripts/cuda.sh \
+    && scripts/onnxruntime.sh bin/libonnxruntime.so
 
 FROM nvidia/cuda:${CUDA}-runtime-ubuntu${UBUNTU}
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates ffmpeg libgomp1 && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 10001 --no-create-home --home-dir /var/lib/steno --shell /usr/sbin/nologin steno \
     && install -d -o steno -g steno -m 0700 /var/lib/steno
-COPY --from=build /src/bin/steno /src/bin/libggml-cuda.so /opt/steno/
+COPY --from=build /src/bin/steno /src/bin/libggml-cuda.so /src/bin/libonnxruntime.so /opt/steno/
 USER 10001:10001
 ENV STENO_DATA=/var/lib/steno STENO_LOG_FORMAT=json STENO_ADMIN=0.0.0.0:9464 NVIDIA_DRIVER_CAPABILITIES=compute,utility
 VOLUME /var/lib/steno

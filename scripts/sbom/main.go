@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -36,6 +37,10 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	runtime, err := onnxRuntime(".")
+	if err != nil {
+		return err
+	}
 	weights, err := weights(".")
 	if err != nil {
 		return err
@@ -44,7 +49,7 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if data, err = add(data, append([]component{library, tool}, weights...)); err != nil {
+	if data, err = add(data, append([]component{library, runtime, tool}, weights...)); err != nil {
 		return err
 	}
 	return os.WriteFile(args[0], data, 0o600)
@@ -80,10 +85,20 @@ type property struct {
 	Value string `json:"value"`
 }
 
-func mit() []license {
+func mit() []license { return licensed("MIT") }
+
+func licensed(id string) []license {
 	var l license
-	l.License.ID = "MIT"
+	l.License.ID = id
 	return []license{l}
+}
+
+// licence is that of weights: Whisper's, Silero's and pyannote's are MIT, 3D-Speaker's Apache.
+func licence(e files.Entry) []license {
+	if e.Name == files.EmbeddingName {
+		return licensed("Apache-2.0")
+	}
+	return mit()
 }
 
 func sha256(digest string) []hash { return []hash{{"SHA-256", digest}} }
@@ -135,7 +150,20 @@ func github(name, version string) component {
 	return component{Ref: purl, Type: "library", Name: name, Version: version, Scope: "required", Licenses: mit(), PURL: purl}
 }
 
-// weights are the files that scripts/models.sh wants, and the model that finds speech.
+// onnxRuntime is the library that scripts/onnxruntime.sh gets. It is loaded where speakers are to be told apart.
+func onnxRuntime(root string) (component, error) {
+	version, err := pinned(root, "scripts/onnxruntime.txt", `^onnxruntime==(\S+)`)
+	if err != nil {
+		return component{}, fmt.Errorf("find the version of ONNX Runtime: %w", err)
+	}
+	purl := "pkg:pypi/onnxruntime@" + version
+	return component{
+		Ref: purl, Type: "library", Name: "onnxruntime", Version: version, Scope: "optional", Licenses: mit(), PURL: purl,
+		Properties: []property{{"steno:external", "libonnxruntime.so of the wheel, loaded at run time"}},
+	}, nil
+}
+
+// weights are the files that scripts/models.sh wants, and the models that find speech and voices.
 func weights(root string) ([]component, error) {
 	script, err := os.ReadFile(filepath.Join(root, "scripts/models.sh"))
 	if err != nil {
@@ -156,7 +184,7 @@ func weights(root string) ([]component, error) {
 		}
 		all = append(all, component{
 			Ref: "steno:weights/" + e.File, Type: "machine-learning-model", Name: e.File, Scope: "required",
-			Hashes: sha256(e.SHA256), Licenses: mit(), Properties: []property{{"steno:repository", e.Repo}},
+			Hashes: sha256(e.SHA256), Licenses: licence(e), Properties: []property{{"steno:repository", cmp.Or(e.Repo, e.URL)}},
 		})
 	}
 	return all, nil
