@@ -152,4 +152,3 @@ func transposed(x [][]float64) [][]float64 {
 	}
 	return out
 }
-

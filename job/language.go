@@ -19,7 +19,8 @@ func (p Params) Validate() error {
 		return Errorf(Input, "BAD_PARAMETER", "task %q is not known: choose transcribe or translate", p.Task)
 	}
 	if p.Speakers < 0 || p.Speakers > MaxSpeakers {
-		return Errorf(Input, "BAD_PARAMETER", "%d speakers cannot be told apart: give 1 to %d, or none to have them counted", p.Speakers, MaxSpeakers)
+		return Errorf(Input, "BAD_PARAMETER", "%d speakers cannot be told apart: give 1 to %d, or none to have them counted",
+			p.Speakers, MaxSpeakers)
 	}
 	return nil
 }

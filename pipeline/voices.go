@@ -91,7 +91,8 @@ func (j *run) wait(d *diarization) ([]transcript.Turn, error) {
 	return d.turns, d.err
 }
 
-// name gives the segments their speakers, and says in the result how they are told apart. Not to know them costs no job its words.
+// name gives the segments their speakers, and says in the result how they are told apart. That they are not known costs no job
+// its words.
 func (j *run) name(ctx context.Context, segs []transcript.Segment, d *diarization) ([]transcript.Segment, error) {
 	if !j.params.Diarize {
 		return segs, nil

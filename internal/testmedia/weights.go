@@ -14,8 +14,8 @@ func Model(t testing.TB, name string) string {
 	return built(t, filepath.Join("models", "ggml-"+name+".bin"))
 }
 
-// Voices is the path of a file that `make models` put in place to tell voices apart: "campplus.pt", "pyannote-segmentation-3.0.onnx" or
-// "libonnxruntime.so".
+// Voices is the path of a file that `make models` put in place to tell voices apart: "campplus.pt",
+// "pyannote-segmentation-3.0.onnx" or "libonnxruntime.so".
 func Voices(t testing.TB, name string) string {
 	t.Helper()
 	return built(t, filepath.Join("models", name))

@@ -7,8 +7,8 @@ import (
 )
 
 const (
-	// sameVoice is the cosine distance up to which two groups of pieces are one speaker, as the mean over their pairs. docs/SPEAKERS.md
-	// has what others do.
+	// sameVoice is the cosine distance up to which two groups of pieces are one speaker, as the mean over their pairs:
+	// docs/SPEAKERS.md has what others do.
 	sameVoice = 0.52
 	// firm is how many frames a piece must have to found a speaker: 1.5 s. Shorter ones join one that is there.
 	firm = 89
@@ -19,7 +19,7 @@ const (
 	most = 3000
 )
 
-// speakersOf finds who the voices of all windows are. The result has, for each window, the speaker of each piece, and their number.
+// speakersOf finds who the voices of all windows are: for each window the speaker of each piece, and the number of speakers.
 // count is how many speakers there are, or 0 where that is to be found.
 func speakersOf(windows []window, count int) (of [][]int, n int) {
 	centers := centroids(windows, count)
@@ -77,7 +77,7 @@ func some(all []piece, merges []merge, count int) [][]piece {
 	return groups[:min(count, len(groups))]
 }
 
-// weighty is how many of groups, which stand in the order of their speech, have enough of it: of a short recording a fifth will do.
+// weighty is how many of groups, which stand in the order of their speech, have enough of it: of a short recording a fifth.
 func weighty(groups [][]piece) int {
 	all := 0
 	for _, g := range groups {

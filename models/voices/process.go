@@ -29,8 +29,8 @@ type Files struct {
 	Threads int    `json:"threads"`
 }
 
-// Finder finds speakers in a process of its own, so that a crash of the library costs the speakers and not the job. It is safe for
-// concurrent use.
+// Finder finds speakers in a process of its own, so that a crash of the library costs the speakers and not the job. It is safe
+// for concurrent use.
 type Finder struct {
 	// Command starts the child: a program that calls Serve, and its arguments.
 	Command []string

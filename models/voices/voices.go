@@ -11,8 +11,8 @@ import (
 	"steno/transcript"
 )
 
-// Hear reads 16-bit mono PCM of Rate to its end and says who speaks when. speakers is how many there are, or 0 where that is to be
-// found. It holds 30 s of audio in memory and about 4 KB for each 5 s, whatever the length.
+// Hear reads 16-bit mono PCM of Rate to its end and says who speaks when. speakers is how many there are, or 0 where that is to
+// be found. It holds 30 s of audio in memory and about 4 KB for each 5 s, whatever the length.
 func Hear(pcm io.Reader, nets Networks, speakers int) ([]transcript.Turn, error) {
 	l := &listener{nets: nets, bank: newFilterBank()}
 	windows, samples, err := l.listen(pcm)

@@ -75,14 +75,14 @@ func (l *listener) listen(pcm io.Reader) (windows []window, samples int64, err e
 	have := 0
 	for {
 		n, err := io.ReadFull(pcm, raw[:2*(Window-have)])
-		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		end := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+		if err != nil && !end {
 			return nil, 0, fmt.Errorf("read audio: %w", err)
 		}
 		for i := range n / 2 {
 			buf[have+i] = float32(int16(binary.LittleEndian.Uint16(raw[2*i:]))) / 32768
 		}
 		samples += int64(n / 2)
-		end := err != nil
 		// The last window is heard where it holds anything that the one before does not.
 		if n > 0 {
 			clear(buf[have+n/2:])

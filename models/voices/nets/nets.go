@@ -45,7 +45,7 @@ func load(c Config) (n *Nets, err error) {
 	if err != nil {
 		return n, err
 	}
-	defer o.Destroy()
+	defer func() { _ = o.Destroy() }() // as good as gone: nobody can do anything about it
 	err = errors.Join(o.SetIntraOpNumThreads(c.Threads), o.SetInterOpNumThreads(1),
 		// Threads that spin while they wait would take the cores of the transcription beside them.
 		o.AddSessionConfigEntry("session.intra_op.allow_spinning", "0"))
@@ -91,12 +91,12 @@ func (n *Nets) Embed(features []float32) ([]float32, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer in.Destroy()
+	defer func() { _ = in.Destroy() }()
 	outs := []ort.Value{nil}
 	if err := n.embed.Run([]ort.Value{in}, outs); err != nil {
 		return nil, err
 	}
-	defer outs[0].Destroy()
+	defer func() { _ = outs[0].Destroy() }()
 	out, ok := outs[0].(*ort.Tensor[float32])
 	if !ok {
 		return nil, fmt.Errorf("the embedding network gave %v", outs[0].GetONNXType())
