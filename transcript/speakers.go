@@ -31,8 +31,8 @@ const (
 	shortestDuration = 0.05
 )
 
-// Speak gives segments their speakers, and takes those apart in which the speaker changes, between words. Of all ways to give each
-// word one speaker it takes the one with the least speech outside that speaker's turns, where a change of speakers within a
+// Speak gives segments their speakers, and takes those apart in which the speaker changes, between words. Of all ways to give
+// each word one speaker it takes the one with the least speech outside that speaker's turns, where a change of speakers within a
 // sentence costs as much as 0.6 s of that. Speakers are called by SpeakerName in the order in which they say something. Segments
 // whose words have no times, or do not say what the text says, keep together. Without turns the segments stay as they are.
 //

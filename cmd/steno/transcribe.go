@@ -33,7 +33,7 @@ func (f *jobFlags) register(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.prompt, "prompt", "", "`text` that precedes the speech, to spell names")
 	cmd.Flags().BoolVar(&f.words, "words", false, "time every word")
 	cmd.Flags().BoolVar(&f.diarize, "diarize", false, "tell speakers apart")
-	cmd.Flags().IntVar(&f.speakers, "speakers", 0, "how `many` speakers there are; tells them apart (default: found by their voices)")
+	cmd.Flags().IntVar(&f.speakers, "speakers", 0, "how `many` speakers there are; implies --diarize (default: to be found)")
 	cmd.Flags().BoolVar(&f.translate, "translate", false, "write English, whatever is spoken")
 	cmd.Flags().BoolVar(&f.partial, "allow-truncated", false, "transcribe what is there of a file that ends too early")
 	cmd.Flags().Float64Var(&f.chunk, "chunk", 0, "chunk length in `seconds` (default: the plan's choice)")

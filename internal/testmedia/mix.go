@@ -17,8 +17,8 @@ type Spoken struct {
 
 // Mix lays what speakers say to a 16 kHz WAV file in dir that lasts for about the given seconds: in turns of 1.5 to 7 s, in an
 // order that seed decides, each followed by the next after 0.1 to 0.8 s or, one in five, 0.3 to 1.2 s before it ends. All are
-// equally loud, but for 3 dB up or down from turn to turn. It returns who speaks when: what is within 30 dB of the loud parts of a
-// speaker's clips, and 10 dB over what is behind them.
+// equally loud, but for 3 dB up or down from turn to turn. It returns who speaks when: what is within 30 dB of the loud parts of
+// a speaker's clips, and 10 dB over what is behind them.
 func Mix(ctx context.Context, dir string, speakers [][]Clip, seed uint64, seconds float64) (string, []Spoken, error) {
 	rng := rand.New(rand.NewPCG(seed, uint64(len(speakers))))
 	said, least := make([][]float64, len(speakers)), make([]float64, len(speakers))

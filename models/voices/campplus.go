@@ -30,8 +30,8 @@ var blocks = []struct {
 	dilation int64
 }{{12, 1}, {24, 2}, {16, 2}}
 
-// Embedder returns CAM++ as an ONNX model: input "features" float32 [N, T, Bands], output "embedding" float32 [N, 192]. The weights
-// are what PyTorch has saved; what is read of them must be 32-bit floats. N and T are free, but below 3 frames there is no
+// Embedder returns CAM++ as an ONNX model: input "features" float32 [N, T, Bands], output "embedding" float32 [N, 192]. The
+// weights are what PyTorch has saved; what is read of them must be 32-bit floats. N and T are free, but below 3 frames there is no
 // deviation, and 0 stands for it.
 //
 // From 30 frames on the values are PyTorch's to 1e-5. A normalisation that follows a convolution is folded into it, and a mask is

@@ -61,8 +61,8 @@ type answer struct {
 	Error string            `json:"error,omitempty"`
 }
 
-// Find says who speaks when in 16-bit mono PCM of Rate that lasts for length. speakers is how many there are, or 0 where that is to
-// be found. The child has ended when Find returns.
+// Find says who speaks when in 16-bit mono PCM of Rate that lasts for length. speakers is how many there are, or 0 where that is
+// to be found. The child has ended when Find returns.
 func (f *Finder) Find(ctx context.Context, pcm io.Reader, length time.Duration, speakers int) ([]transcript.Turn, error) {
 	if f.Places != nil {
 		select {

@@ -32,7 +32,7 @@ const (
 const (
 	// clean is how much a voice must speak alone without a pause, in frames, for just that to be listened to: half a second.
 	clean = 30
-	// shortest is what a voice must speak at all in a window to be told from others: 0.2 s. What is shorter says nothing of who it is.
+	// shortest is what a voice must speak at all in a window to be told from others: 0.2 s. Less says nothing of who it is.
 	shortest = 12
 	// pause is how many frames of silence part two pieces of a voice: 0.3 s.
 	pause = 18
