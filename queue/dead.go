@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"steno/internal/failpoint"
 	"steno/job"
 )
 
@@ -26,6 +27,9 @@ type DeadLetter struct {
 	Stage   job.Stage  `json:"stage,omitempty"`
 	History []Attempt  `json:"history,omitempty"`
 	Failed  time.Time  `json:"failed"`
+	// Claims and Retries are those of Status. Letters of older versions have none.
+	Claims  int `json:"claims,omitempty"`
+	Retries int `json:"retries,omitempty"`
 	// Message is what came where it was no job, up to 64 KiB.
 	Message string `json:"message,omitempty"`
 }
@@ -41,7 +45,7 @@ func (q *Queue) bury(ctx context.Context, id job.ID) error {
 	}
 	letter := DeadLetter{
 		ID: string(id), Job: r.Job, Pool: r.Pool, Error: r.Error, Cause: r.Cause, Stage: r.Progress.Stage,
-		History: r.History, Failed: r.Finished,
+		History: r.History, Failed: r.Finished, Claims: r.Claims, Retries: r.Retries,
 	}
 	return q.publishDead(ctx, letter, fmt.Sprintf("dead.%s.%d.%d", id, r.Generation, r.Claims))
 }
@@ -106,6 +110,44 @@ func (q *Queue) DeadLetters(ctx context.Context) ([]DeadLetter, error) {
 	return all, nil
 }
 
+// DeadPage returns up to limit dead letters, the last that were written first, and where the next page begins: 0 where this is
+// the last. Before is 0 for the first page. A page costs as much as it has letters, however many there are.
+func (q *Queue) DeadPage(ctx context.Context, before uint64, limit int) (page []DeadLetter, next uint64, err error) {
+	info, err := q.dead.Info(ctx, jetstream.WithDeletedDetails(true))
+	if err != nil {
+		return nil, 0, unreachable("list the dead letters", err)
+	}
+	gone := make(map[uint64]bool, len(info.State.Deleted))
+	for _, seq := range info.State.Deleted {
+		gone[seq] = true
+	}
+	seq := info.State.LastSeq
+	if before > 0 {
+		seq = min(seq, before-1)
+	}
+	for ; seq >= max(info.State.FirstSeq, 1); seq-- {
+		if gone[seq] {
+			continue
+		}
+		if len(page) == limit {
+			return page, seq + 1, nil
+		}
+		m, err := q.dead.GetMsg(ctx, seq)
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			continue // retried meanwhile
+		}
+		if err != nil {
+			return nil, 0, unreachable("list the dead letters", err)
+		}
+		l, err := decodeDead(m)
+		if err != nil {
+			return nil, 0, err
+		}
+		page = append(page, l)
+	}
+	return page, 0, nil
+}
+
 func decodeDead(m *jetstream.RawStreamMsg) (DeadLetter, error) {
 	var l DeadLetter
 	if err := json.Unmarshal(m.Data, &l); err != nil {
@@ -137,7 +179,10 @@ func noDeadLetter(id string) error {
 }
 
 // RetryDead queues a failed job again, under its id, with its parameters as they were and all its attempts. Chunks that were
-// finished are not computed again.
+// finished are not computed again. The first write decides: whoever dies after it leaves a job that Reconcile puts on the stream,
+// and a record outside follows it, for Status.Retries says that it was brought back.
+//
+// Codes: DEAD_LETTER_NOT_FOUND, which also is that of one that is being retried; NOT_A_JOB; JOB_NOT_FAILED; AUDIO_MISSING.
 func (q *Queue) RetryDead(ctx context.Context, id job.ID) error {
 	l, err := q.DeadLetter(ctx, string(id))
 	if err != nil {
@@ -157,16 +202,15 @@ func (q *Queue) retryDead(ctx context.Context, l DeadLetter) error {
 	revive := func(r *record, _ time.Time) error { return r.revive(time.Now().UTC()) }
 	r, err := q.change(ctx, id, revive)
 	if errors.Is(err, ErrNotFound) { // the record is kept for less long than the dead letter
-		if err = q.restore(ctx, l.Job, jobSubject(l.Pool, l.Job)); err != nil {
-			return err
+		if r, err = q.reviveFrom(ctx, l); conflict(err) {
+			r, err = q.change(ctx, id, revive) // somebody else was faster: this says so
 		}
-		r, err = q.change(ctx, id, func(r *record, _ time.Time) error {
-			r.State, r.Generation, r.History = job.Queued, 1, l.History
-			return nil
-		})
 	}
 	if err != nil {
 		return err
+	}
+	if failpoint.On {
+		failpoint.Hit(failpoint.RetryRevived)
 	}
 	// Before the job can fail again: that letter must stay.
 	if err := q.exhume(ctx, string(id)); err != nil {
@@ -183,6 +227,22 @@ func (q *Queue) retryDead(ctx context.Context, l DeadLetter) error {
 		return nil
 	})
 	return errors.Join(err, undo, q.bury(ctx, id))
+}
+
+// reviveFrom makes the record of a job anew, from its dead letter, as one that was brought back.
+func (q *Queue) reviveFrom(ctx context.Context, l DeadLetter) (record, error) {
+	r := newRecord(l.Job, or(l.Pool, DefaultPool), time.Now().UTC())
+	// Above all that was ever told of the job, so that nobody takes what follows for something old.
+	r.Claims = max(l.Claims, len(l.History)) + 1
+	r.Generation, r.Retries, r.History = 1, l.Retries+1, l.History
+	data, err := r.encode()
+	if err != nil {
+		return r, err
+	}
+	if _, err := q.records.Create(ctx, string(l.Job.ID), data); err != nil {
+		return r, fmt.Errorf("make the record of job %s anew: %w", l.Job.ID, err)
+	}
+	return r, nil
 }
 
 // exhume removes a dead letter.

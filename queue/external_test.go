@@ -231,8 +231,21 @@ func TestSweepWaitsForTheRecord(t *testing.T) {
 	if r, err := q.Result(t.Context(), external.ID); err != nil || r.Text != "10 bytes" {
 		t.Fatalf("the result is gone before it was recorded: %v", err)
 	}
+	s, err := q.Status(t.Context(), external.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	finished := s.Finished
+	for _, end := range []time.Time{finished.Add(-time.Second), {}} { // of other ends
+		if err := q.Recorded(t.Context(), external.ID, end); err != nil {
+			t.Fatal(err)
+		}
+		if s, err := q.Status(t.Context(), external.ID); err != nil || !s.Recorded.IsZero() {
+			t.Fatalf("recorded by another end: %+v, %v", s, err)
+		}
+	}
 	for range 2 {
-		if err := q.Recorded(t.Context(), external.ID); err != nil {
+		if err := q.Recorded(t.Context(), external.ID, finished); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -241,7 +254,7 @@ func TestSweepWaitsForTheRecord(t *testing.T) {
 		t.Errorf("the recorded job is still there: %v", err)
 	}
 	wantObjects(t, q.results)
-	if err := q.Recorded(t.Context(), external.ID); err != nil {
+	if err := q.Recorded(t.Context(), external.ID, finished); err != nil {
 		t.Errorf("a job that is gone: %v", err)
 	}
 }
@@ -250,7 +263,7 @@ func TestRecordedNeedsAnEnd(t *testing.T) {
 	t.Parallel()
 	q := newQueue(t)
 	j := submit(t, q, 10)
-	if err := q.Recorded(t.Context(), j.ID); err != nil {
+	if err := q.Recorded(t.Context(), j.ID, time.Time{}); err != nil {
 		t.Fatal(err)
 	}
 	if s, err := q.Status(t.Context(), j.ID); err != nil || !s.Recorded.IsZero() {

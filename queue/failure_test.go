@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -107,6 +108,55 @@ func TestAttemptsRunOutAndDeadRetryGivesNewOnes(t *testing.T) {
 	drained(t, q)
 }
 
+// Pages of dead letters follow each other, whatever is taken out between.
+func TestDeadPages(t *testing.T) {
+	t.Parallel()
+	q := newQueue(t)
+	pages := func(limit int) (ids []string) {
+		t.Helper()
+		for before := uint64(0); ; {
+			page, next, err := q.DeadPage(t.Context(), before, limit)
+			if err != nil || len(page) > limit {
+				t.Fatalf("a page of %d letters, %v", len(page), err)
+			}
+			for _, l := range page {
+				ids = append(ids, l.ID)
+			}
+			if next == 0 {
+				return ids
+			}
+			before = next
+		}
+	}
+	if ids := pages(10); len(ids) != 0 {
+		t.Fatalf("letters where none are: %v", ids)
+	}
+	var want []string
+	for i := range 7 {
+		id := fmt.Sprintf("letter-%d", i)
+		if err := q.publishDead(t.Context(), DeadLetter{ID: id}, id); err != nil {
+			t.Fatal(err)
+		}
+		want = append([]string{id}, want...)
+	}
+	for _, limit := range []int{1, 2, 3, 7, 100} {
+		if ids := pages(limit); !slices.Equal(ids, want) {
+			t.Errorf("by %d: %v", limit, ids)
+		}
+	}
+	for _, i := range []int{0, 3, 6} {
+		if err := q.exhume(t.Context(), want[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want = []string{want[1], want[2], want[4], want[5]}
+	for _, limit := range []int{1, 2, 3, 4} {
+		if ids := pages(limit); !slices.Equal(ids, want) {
+			t.Errorf("with gaps, by %d: %v", limit, ids)
+		}
+	}
+}
+
 func TestRetryOfAJobWhoseRecordIsGone(t *testing.T) {
 	q := newQueue(t)
 	j := submit(t, q, 10)
@@ -118,8 +168,11 @@ func TestRetryOfAJobWhoseRecordIsGone(t *testing.T) {
 	if err := errors.Join(stop(), q.forget(t.Context(), j.ID), q.RetryDead(t.Context(), j.ID)); err != nil {
 		t.Fatal(err)
 	}
+	if s, err := q.Status(t.Context(), j.ID); err != nil || s.Claims != 2 || s.Retries != 1 || s.State != job.Queued {
+		t.Errorf("brought back as %+v, %v", s, err)
+	}
 	work(t, q, quick(), echo)
-	if s := await(t, q, j.ID, job.Done); s.Job.Source != j.Source || len(s.History) != 2 {
+	if s := await(t, q, j.ID, job.Done); s.Job.Source != j.Source || len(s.History) != 2 || s.Claims != 3 || s.Retries != 1 {
 		t.Errorf("status %+v", s)
 	}
 }

@@ -67,8 +67,10 @@ type record struct {
 	Deaths   int     `json:"deaths,omitempty"`
 	Furthest float64 `json:"furthest,omitempty"`
 	// Generation is part of the message id: a job that is published again on purpose is no duplicate.
-	Generation int    `json:"generation,omitempty"`
-	Lease      *lease `json:"lease,omitempty"`
+	Generation int `json:"generation,omitempty"`
+	// Retries counts how often an operator has had the job tried again after it had failed.
+	Retries int    `json:"retries,omitempty"`
+	Lease   *lease `json:"lease,omitempty"`
 	// Closed is the lease that ended the job, so that a worker whose confirmation got lost knows its own work.
 	Closed      string       `json:"closed,omitempty"`
 	Progress    job.Progress `json:"progress"`
@@ -327,8 +329,7 @@ func (r *record) orphan(l string, now time.Time) error {
 	return nil
 }
 
-// revive queues a failed job again with all its attempts. It is the one way out of a terminal state, and only `dead retry`
-// takes it.
+// revive queues a failed job again with all its attempts. It is the one way out of a terminal state, and only RetryDead takes it.
 func (r *record) revive(now time.Time) error {
 	if r.State != job.Failed {
 		return &job.Error{
@@ -342,6 +343,7 @@ func (r *record) revive(now time.Time) error {
 	r.Recorded = time.Time{}
 	r.Progress = job.Progress{Stage: job.StageQueue}
 	r.Generation++
+	r.Retries++
 	return nil
 }
 

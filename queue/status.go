@@ -39,7 +39,9 @@ type Status struct {
 	Version uint64 `json:"version,omitempty"`
 	// Recorded is when Queue.Recorded was called for the end of an external job.
 	Recorded time.Time `json:"recorded,omitzero"`
-	History  []Attempt `json:"history,omitempty"`
+	// Retries counts how often RetryDead has brought the job back from a failure.
+	Retries int       `json:"retries,omitempty"`
+	History []Attempt `json:"history,omitempty"`
 	// Segments are new with this update; only Watch sends them, and a slow receiver misses some.
 	Segments []transcript.Segment `json:"segments,omitempty"`
 }
@@ -49,7 +51,7 @@ func (r *record) status() Status {
 		Job: r.Job, Pool: r.Pool, State: r.State, Attempt: r.Attempt, Progress: r.Progress, Error: r.Error,
 		Cancelling: r.CancelAsked && !r.State.Terminal(),
 		Created:    r.Created, Queued: r.Queued, Started: r.Started, Finished: r.Finished, RetryAt: r.RetryAt, History: r.History,
-		Claims: r.Claims, Recorded: r.Recorded,
+		Claims: r.Claims, Recorded: r.Recorded, Retries: r.Retries,
 	}
 	if r.Lease != nil {
 		s.Worker = r.Lease.Worker

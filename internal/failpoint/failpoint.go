@@ -36,6 +36,10 @@ const (
 	ConfirmAfter    = "confirm-after"    // the recorder: the queue knows
 )
 
+// RetryRevived is where a failed job that is tried again waits, by its record: its dead letter is still there, it has no message, and
+// the database says that its task has failed.
+const RetryRevived = "retry-revived"
+
 // HistoryRead is where the gateway reads a page of the history: what is slow there is to be seen by a load test.
 const HistoryRead = "history-read"
 
@@ -54,7 +58,7 @@ func Handover() []string {
 
 // All lists every place once.
 func All() []string {
-	all := append(append(Handover(), Work()...), HistoryRead)
+	all := append(append(Handover(), Work()...), HistoryRead, RetryRevived)
 	slices.Sort(all)
 	return slices.Compact(all)
 }
