@@ -90,7 +90,7 @@ func probes(t Task) []probe {
 		{getIdempotent, []any{t.User, "key"}, []string{"tasks_idempotency"}},
 		{fileInUse, []any{t.File}, []string{"tasks_file"}},
 		{copyResult, []any{id, t.SHA256, t.Params.Model, ParamsHash(t.Params), now}, []string{"tasks_reuse"}},
-		{applyUpdate, []any{id, "running", "split", 0.5, 1, 1, "", "", "", now, nil, now}, primaryKey("tasks")},
+		{applyUpdate, []any{id, "running", "split", 0.5, 1, 1, "", "", "", now, nil, now, false}, primaryKey("tasks")},
 		{listOpen, []any{now, int64(0), "", 100}, []string{"tasks_open"}},
 		{getFile, []any{t.File, t.User}, primaryKey("files")},
 		{objectInUse, []any{t.SHA256}, []string{"files_sha256"}},

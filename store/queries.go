@@ -106,8 +106,8 @@ var (
 	applyUpdate = statement{"task.apply", `
 		UPDATE tasks SET status = $2, stage = $3, progress = $4, attempt = $5, version = $6,
 			error_class = $7, error_code = $8, error_message = $9,
-			started_at = COALESCE($10, started_at), ended_at = $11, updated_at = $12
-		WHERE id = $1 AND ended_at IS NULL AND (attempt < $5 OR attempt = $5 AND version < $6)
+			started_at = COALESCE($10, started_at), cancel_asked = cancel_asked AND ended_at IS NULL, ended_at = $11, updated_at = $12
+		WHERE id = $1 AND (ended_at IS NULL OR status = 'failed' AND $13) AND (attempt < $5 OR attempt = $5 AND version < $6)
 		RETURNING webhook`}
 	getVersion = statement{"task.version", `SELECT status, attempt, version FROM tasks WHERE id = $1`}
 	addResult  = statement{"result.add", `

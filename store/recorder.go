@@ -33,6 +33,8 @@ type Update struct {
 	Result  *transcript.Transcript
 	Started time.Time // of this attempt; zero keeps what is known
 	Ended   time.Time // of a terminal state; zero means now
+	// Retried says that the queue has brought the job back from a failure. What is newer than a recorded failure follows it then.
+	Retried bool
 }
 
 // Effect is what became of an update.
@@ -43,12 +45,13 @@ const (
 	Applied   Effect = "applied"
 	Duplicate Effect = "duplicate" // this very update was applied before
 	Late      Effect = "late"      // a newer one was applied before
-	Ended     Effect = "ended"     // the task has a terminal state, and that never changes
+	Ended     Effect = "ended"     // the task has a terminal state, which changes only where a failed task is tried again
 	Unknown   Effect = "unknown"   // there is no such task, or it was deleted
 )
 
 // Apply records an update: state, progress, error and, for done, the transcript, all in one transaction. It may be called any
-// number of times, from several processes, in any order; each task gets one terminal state and at most one result.
+// number of times, from several processes, in any order; each task gets one terminal state and at most one result. A failed task is
+// opened again, or takes another end, by an update that is newer than its failure and Retried.
 func (s *Store) Apply(ctx context.Context, u Update) (Effect, error) {
 	if err := checkUpdate(u); err != nil {
 		return "", err
@@ -94,7 +97,7 @@ func (s *Store) apply(ctx context.Context, c session, u Update, body result) (Ef
 	e := shorten(u.Error)
 	var webhook string
 	err := c.row(ctx, applyUpdate, u.Task, u.State, u.Progress.Stage, progress, u.Attempt, int64(u.Version),
-		e.Class, e.Code, e.Message, micros(u.Started), micros(ended), micros(now)).Scan(&webhook)
+		e.Class, e.Code, e.Message, micros(u.Started), micros(ended), micros(now), u.Retried).Scan(&webhook)
 	if errors.Is(err, sql.ErrNoRows) {
 		return c.whyNot(ctx, u)
 	}

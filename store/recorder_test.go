@@ -82,6 +82,57 @@ func testApply(t *testing.T, e engine) {
 	}
 }
 
+// A failed task takes what is newer than its failure where the queue has brought its job back, and nothing else.
+func testApplyRetried(t *testing.T, e engine) {
+	f, ctx := open(t, e), t.Context()
+	why := &job.Error{Class: job.Input, Code: "NO_AUDIO_STREAM", Message: "m"}
+	task := f.addTask(f.user, f.addFile(f.user, "b.mp3", "b"))
+	must(f.CancelTask(ctx, f.user.ID, task.ID))(t)
+	task = f.addTask(f.user, f.addFile(f.user, "c.mp3", "c"))
+	must(f.Claim(ctx, LaneQueue, 10, time.Minute))(t)
+	if got := must(f.CancelTask(ctx, f.user.ID, task.ID))(t); !got.Cancelling {
+		t.Fatalf("%+v", got)
+	}
+	apply := func(u Update, want Effect) Task {
+		t.Helper()
+		u.Task = task.ID
+		if got := must(f.Apply(ctx, u))(t); got != want {
+			t.Errorf("effect of %+v: %s, want %s", u, got, want)
+		}
+		return f.get(task)
+	}
+	failure := Update{State: job.Failed, Attempt: 2, Version: 10, Error: why, Started: epoch}
+	failed := apply(failure, Applied)
+	apply(Update{State: job.Queued, Attempt: 2, Version: 12}, Ended)
+	apply(Update{State: job.Queued, Attempt: 2, Version: 9, Retried: true}, Ended)
+	again := Update{State: job.Queued, Attempt: 2, Version: 12, Retried: true, Progress: job.Progress{Stage: job.StageQueue}}
+	got := apply(again, Applied)
+	if got.Status != job.Queued || got.Error != nil || !got.Ended.IsZero() || got.Cancelling || got.Progress != 0 {
+		t.Errorf("opened again: %+v", got)
+	}
+	apply(failure, Late) // of before: it must not close the task
+	apply(again, Duplicate)
+	if open := must(f.OpenTasks(ctx, epoch.Add(time.Hour), nil, 10))(t); len(open) != 1 || open[0].ID != failed.ID {
+		t.Errorf("open tasks: %+v", open)
+	}
+	if _, err := f.Result(ctx, f.user.ID, task.ID); err == nil {
+		t.Error("it has a result")
+	}
+	second := Update{State: job.Failed, Attempt: 3, Version: 14, Error: why, Retried: true}
+	apply(second, Applied)
+	apply(second, Duplicate)
+	apply(Update{State: job.Running, Attempt: 3, Version: 13, Retried: true}, Ended)
+	// Whoever was away sees the end alone.
+	done := Update{State: job.Done, Attempt: 4, Version: 20, Result: say("at last"), Retried: true}
+	if got := apply(done, Applied); got.Status != job.Done || got.Error != nil {
+		t.Errorf("done: %+v", got)
+	}
+	if r := must(f.Result(ctx, f.user.ID, task.ID))(t); r.Transcript.Text != "at last" {
+		t.Errorf("result %+v", r)
+	}
+	apply(Update{State: job.Running, Attempt: 5, Version: 21, Retried: true}, Ended) // no way back from done
+}
+
 // Updates of one task in any order, some of them twice: the newest that came before the end holds, and the first end stays.
 func testApplyAnyOrder(t *testing.T, e engine) {
 	f, ctx := open(t, e), t.Context()

@@ -44,6 +44,7 @@ var suite = map[string]func(*testing.T, engine){
 	"Order":               testOrder,
 	"Apply":               testApply,
 	"ApplyAnyOrder":       testApplyAnyOrder,
+	"ApplyRetried":        testApplyRetried,
 	"Revisions":           testRevisions,
 	"ApplyConcurrently":   testApplyConcurrently,
 	"OpenTasks":           testOpenTasks,
