@@ -429,7 +429,7 @@ func (j jobs) WatchAll(ctx context.Context) (<-chan relay.Status, error) {
 func convert(s queue.Status) relay.Status {
 	return relay.Status{
 		Job: s.Job, State: s.State, Claims: s.Claims, Version: s.Version, Progress: s.Progress, Error: s.Error,
-		Started: s.Started, Finished: s.Finished, Recorded: s.Recorded,
+		Started: s.Started, Finished: s.Finished, Recorded: s.Recorded, Retried: s.Retries > 0,
 	}
 }
 

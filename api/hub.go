@@ -125,6 +125,12 @@ func (h *hubs) follow(t store.Task) (_ *hub, leave func(), err error) {
 		return nil, nil, err
 	}
 	one := h.open[t.ID]
+	if one != nil && one.over() && !t.Status.Terminal() { // it had failed, and is tried again
+		if one.idle != nil {
+			one.idle.Stop()
+		}
+		one = nil
+	}
 	if one == nil {
 		one = h.start(t)
 	}

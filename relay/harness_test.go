@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -24,7 +25,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("steno/internal/proc.spawn"))
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("steno/internal/proc.spawn"), goleak.Cleanup(func(code int) {
+		_ = os.RemoveAll(nodeDir) // empty where no node was built
+		os.Exit(code)
+	}))
 }
 
 // jobs makes a queue into what a relay takes, as cmd/steno does.
@@ -58,7 +62,7 @@ func (j jobs) WatchAll(ctx context.Context) (<-chan relay.Status, error) {
 func convert(s queue.Status) relay.Status {
 	return relay.Status{
 		Job: s.Job, State: s.State, Claims: s.Claims, Version: s.Version, Progress: s.Progress, Error: s.Error,
-		Started: s.Started, Finished: s.Finished, Recorded: s.Recorded,
+		Started: s.Started, Finished: s.Finished, Recorded: s.Recorded, Retried: s.Retries > 0,
 	}
 }
 

@@ -23,12 +23,16 @@ import (
 	"steno/store"
 )
 
+// nodeDir is where buildNode builds; TestMain removes it.
+var nodeDir string
+
 // buildNode makes testdata/node with its failpoints.
 var buildNode = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "steno-node-")
 	if err != nil {
 		return "", err
 	}
+	nodeDir = dir
 	path := filepath.Join(dir, "node")
 	out, err := exec.Command("go", "build", "-tags", "failpoints", "-o", path, "./testdata/node").CombinedOutput()
 	if err != nil {
@@ -115,11 +119,6 @@ func (n *node) create(t *testing.T, wish string) job.ID {
 func TestKill(t *testing.T) {
 	t.Parallel()
 	pg := testpg.Start(t, "fsync=off")
-	t.Cleanup(func() {
-		if path, err := buildNode(); err == nil {
-			_ = os.RemoveAll(filepath.Dir(path))
-		}
-	})
 	t.Run("places", func(t *testing.T) { // ends when all have, so that the database outlives them
 		for _, point := range failpoint.Handover() {
 			for _, count := range []string{"", "@3"} {
@@ -187,6 +186,58 @@ func killAt(t *testing.T, dsn, points string) {
 	for _, task := range all { // not one has changed since
 		r.ended(task)
 	}
+}
+
+// TestKillRetry kills a node when the queue has brought a failed job back, and nobody but its record tells so: no message, its dead
+// letter still there, its task failed in the database. It ends well, once, after the restart.
+func TestKillRetry(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, dsn string) {
+		folder, hooks := t.TempDir(), newReceiver(t, 200)
+		first := startNode(t, folder, dsn, hooks.URL, failpoint.RetryRevived+"=kill")
+		if !first.ready(t) {
+			t.Fatalf("it does not start: %s", first.stderr.String())
+		}
+		id := first.create(t, "fail")
+		s := must(store.Open(t.Context(), dsn, store.Config{KeepSchema: true}))(t)
+		t.Cleanup(func() { _ = s.Close() })
+		r := &rig{T: t, s: s, user: store.User{ID: first.user}}
+		r.await(id, job.Failed)
+		r.settled()
+		first.create(t, "retry "+string(id))
+		if !first.ended(t) {
+			t.Fatalf("it was not killed: %s", first.stderr.String())
+		}
+		if task := must(s.AnyTask(t.Context(), id))(t); task.Status != job.Failed {
+			t.Logf("the record was fast: %s", task.Status)
+		}
+		if err := os.WriteFile(filepath.Join(folder, "mended"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		second := startNode(t, folder, dsn, hooks.URL, "")
+		if !second.ready(t) {
+			t.Fatalf("it does not start again: %s", second.stderr.String())
+		}
+		r.eventually("the task is done", func() bool { return must(s.AnyTask(t.Context(), id))(t).Status == job.Done })
+		r.done(id)
+		r.settled()
+		said := map[job.State]int{}
+		for _, c := range hooks.got() {
+			var e relay.Event
+			if err := json.Unmarshal(c.body, &e); err != nil {
+				t.Fatal(err)
+			}
+			said[e.Status]++
+		}
+		if said[job.Failed] != 1 || said[job.Done] != 1 || len(said) != 2 {
+			t.Errorf("the webhook was told %v", said)
+		}
+		_ = second.stdin.Close()
+		if second.ended(t) || second.cmd.ProcessState.ExitCode() != 0 {
+			t.Errorf("it did not end in order: %s", second.stderr.String())
+		}
+		r.done(id)
+	})
 }
 
 // ended checks that a task ends as it should, with its own result where it is done.

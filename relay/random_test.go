@@ -59,8 +59,8 @@ func (s *shaky) Forget(ctx context.Context, id job.ID) error {
 	return s.call(func() error { return s.jobs.Forget(ctx, id) })
 }
 
-func (s *shaky) Recorded(ctx context.Context, id job.ID) error {
-	return s.call(func() error { return s.jobs.Recorded(ctx, id) })
+func (s *shaky) Recorded(ctx context.Context, id job.ID, finished time.Time) error {
+	return s.call(func() error { return s.jobs.Recorded(ctx, id, finished) })
 }
 
 func (s *shaky) Result(ctx context.Context, id job.ID) (t transcript.Transcript, err error) {

@@ -118,7 +118,7 @@ func (r *recorder) confirm(ctx context.Context, s Status, effect store.Effect) e
 		// looks at it.
 		return nil
 	}
-	if err := r.cfg.Queue.Recorded(ctx, s.Job.ID); err != nil {
+	if err := r.cfg.Queue.Recorded(ctx, s.Job.ID, s.Finished); err != nil {
 		return err
 	}
 	if failpoint.On {
@@ -131,7 +131,7 @@ func (r *recorder) confirm(ctx context.Context, s Status, effect store.Effect) e
 func (r *recorder) update(ctx context.Context, s Status, tries int) (store.Update, error) {
 	u := store.Update{
 		Task: s.Job.ID, State: s.State, Attempt: s.Claims, Version: s.Version, Progress: s.Progress, Error: s.Error,
-		Started: s.Started, Ended: s.Finished,
+		Started: s.Started, Ended: s.Finished, Retried: s.Retried,
 	}
 	if u.State == job.Failed && (u.Error == nil || u.Error.Code == "") {
 		u.Error = job.Errorf(job.Internal, "UNKNOWN", "the job failed and nothing says why: read the worker's log")

@@ -25,6 +25,7 @@ type Status struct {
 	Started  time.Time // of the last attempt
 	Finished time.Time // of a terminal state
 	Recorded time.Time // when Jobs.Recorded was called for it; zero before
+	Retried  bool      // it had failed, and an operator has had it tried again
 }
 
 // Commands is what the queue carries out. Each call may come again, and must then do no harm. Errors of class INPUT say that it
@@ -51,8 +52,9 @@ type Jobs interface {
 	// Result returns the transcript of a job that is done. The code of the error is JOB_NOT_FOUND or RESULT_GONE where there is none
 	// any more.
 	Result(ctx context.Context, id job.ID) (transcript.Transcript, error)
-	// Recorded says that the end of the job is in the record, so that the queue need not keep it.
-	Recorded(ctx context.Context, id job.ID) error
+	// Recorded says that the end of the job, which came at the time finished, is in the record, so that the queue need not keep it.
+	// Of another end it must not be taken.
+	Recorded(ctx context.Context, id job.ID, finished time.Time) error
 }
 
 // Queue is both sides of the queue.

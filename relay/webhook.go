@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"time"
 
 	"steno/job"
@@ -68,8 +69,12 @@ type Event struct {
 }
 
 func event(t store.Task) Event {
+	delivery := string(t.ID) + "." + string(t.Status)
+	if t.Status == job.Failed { // which a task can more than once, where it is tried again
+		delivery += "." + strconv.Itoa(t.Attempt)
+	}
 	e := Event{
-		Type: "transcription." + string(t.Status), Delivery: string(t.ID) + "." + string(t.Status), Task: t.ID, Status: t.Status,
+		Type: "transcription." + string(t.Status), Delivery: delivery, Task: t.ID, Status: t.Status,
 		FileName: t.FileName, Model: t.Params.Model, Language: t.Params.Language, Duration: t.Duration,
 		Created: t.Created, Started: t.Started, Ended: t.Ended,
 	}
@@ -154,6 +159,9 @@ func (w *webhooks) deliver(ctx context.Context, cmd store.Command) (outcome, err
 	}
 	if err != nil {
 		return "", err
+	}
+	if !t.Status.Terminal() {
+		return "", nil // it is tried again after a failure, and is told of when it has ended
 	}
 	secret, err := w.cfg.Webhooks.Secret(ctx, t.User)
 	if err != nil {
