@@ -38,6 +38,8 @@ type Config struct {
 	WebhookSecret func(user string) string
 	// CheckWebhook refuses addresses that will not be called. Default: webhooks are refused.
 	CheckWebhook func(address string) error
+	// Dead are the jobs that failed for good, for administrators. Default: they are told that there is nothing to see.
+	Dead DeadLetters
 	// Ready are the dependencies that /health/ready names, besides the database.
 	Ready map[string]Check
 	// Cache keeps responses. Default: NewMemoryCache with 64 MiB.

@@ -83,6 +83,7 @@ func newRig(t *testing.T, change ...func(*api.Config)) *rig {
 		Resolve: resolve,
 		Models:  func() []string { return []string{"base", "tiny.en"} },
 		Notify:  func() { rel.Notify() },
+		Dead:    deadLetters{r.q},
 		Ready:   map[string]api.Check{"queue": r.q.Ping},
 		Drain:   2 * time.Second,
 		WebhookSecret: func(user string) string {
@@ -153,9 +154,12 @@ var hashed = sync.OnceValues(func() (string, error) { return api.HashPassword(pa
 // account makes a user and logs in.
 func (r *rig) account(name string) user {
 	r.Helper()
-	u := must(r.store.CreateUser(r.Context(), store.User{
-		Username: name, PasswordHash: must(hashed())(r.T), Role: store.RoleUser,
-	}))(r.T)
+	return r.accountOf(name, store.RoleUser)
+}
+
+func (r *rig) accountOf(name string, role store.Role) user {
+	r.Helper()
+	u := must(r.store.CreateUser(r.Context(), store.User{Username: name, PasswordHash: must(hashed())(r.T), Role: role}))(r.T)
 	return user{u, r.login(name)}
 }
 
@@ -397,6 +401,36 @@ func (l live) Watch(ctx context.Context, id job.ID) (<-chan api.News, error) {
 		}
 	}()
 	return out, nil
+}
+
+type deadLetters struct{ q *queue.Queue }
+
+func (d deadLetters) Page(ctx context.Context, before uint64, limit int) ([]api.DeadLetter, uint64, error) {
+	list, next, err := d.q.DeadPage(ctx, before, limit)
+	var page []api.DeadLetter
+	for _, l := range list {
+		page = append(page, letterOf(l))
+	}
+	return page, next, err
+}
+
+func (d deadLetters) Get(ctx context.Context, id string) (api.DeadLetter, error) {
+	l, err := d.q.DeadLetter(ctx, id)
+	return letterOf(l), err
+}
+
+func (d deadLetters) Retry(ctx context.Context, id string) error {
+	return d.q.RetryDead(ctx, job.ID(id))
+}
+
+func letterOf(l queue.DeadLetter) api.DeadLetter {
+	letter := api.DeadLetter{ID: l.ID, Job: l.Job, Error: l.Error, Stage: l.Stage, Retries: l.Retries, Failed: l.Failed}
+	for _, a := range l.History {
+		letter.Attempts = append(letter.Attempts, api.Attempt{
+			Number: a.Number, Worker: a.Worker, Started: a.Started, Ended: a.Ended, Outcome: string(a.Outcome), Stage: a.Stage, Error: a.Error,
+		})
+	}
+	return letter
 }
 
 type jobs struct{ *queue.Queue }

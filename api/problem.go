@@ -82,8 +82,11 @@ func (s *Server) problem(ctx context.Context, err error) *Problem {
 
 // statuses are those of codes whose class alone does not tell.
 var statuses = map[string]int{
-	"OBJECT_BUSY":   http.StatusServiceUnavailable,
-	"AUDIO_MISSING": http.StatusGone,
+	"OBJECT_BUSY":           http.StatusServiceUnavailable,
+	"AUDIO_MISSING":         http.StatusGone,
+	"DEAD_LETTER_NOT_FOUND": http.StatusNotFound,
+	"NOT_A_JOB":             http.StatusConflict,
+	"JOB_NOT_FAILED":        http.StatusConflict,
 }
 
 // full tells whether an error is for want of room on a disk.

@@ -175,7 +175,7 @@ func (s *Server) HandleFunc(pattern string, handle func(http.ResponseWriter, *ht
 			}
 		}
 		if t.admin && requestOf(r.Context()).user.Role != store.RoleAdmin {
-			return newProblem(http.StatusForbidden, "NOT_ADMIN", "only administrators may see this: ask one")
+			return newProblem(http.StatusForbidden, "NOT_ADMIN", "only administrators may do this: ask one")
 		}
 		if !t.free && !t.stream {
 			leave, err := s.admit(requestOf(r.Context()))

@@ -101,6 +101,7 @@ func New(cfg Config) (*Server, error) {
 	s.boardRoutes()
 	s.openaiRoutes()
 	s.userRoutes()
+	s.deadRoutes()
 	s.healthRoutes()
 	if err := s.docRoutes(); err != nil {
 		s.Close()

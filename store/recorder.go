@@ -50,8 +50,8 @@ const (
 )
 
 // Apply records an update: state, progress, error and, for done, the transcript, all in one transaction. It may be called any
-// number of times, from several processes, in any order; each task gets one terminal state and at most one result. A failed task is
-// opened again, or takes another end, by an update that is newer than its failure and Retried.
+// number of times, from several processes, in any order; each task gets one terminal state and at most one result. A failed task
+// is opened again, or takes another end, by an update that is newer than its failure and Retried.
 func (s *Store) Apply(ctx context.Context, u Update) (Effect, error) {
 	if err := checkUpdate(u); err != nil {
 		return "", err
