@@ -134,6 +134,12 @@ func TestWorkerPermissions(t *testing.T) {
 	gateway := connect("gateway")
 	cfg := quick()
 	cfg.NoMaintenance = false
+	orders := make(chan Order, 10)
+	cfg.Manage = func(_ context.Context, o Order) error {
+		orders <- o
+		return nil
+	}
+	node := nodeID(cfg.WithDefaults().Name)
 	work(t, worker, cfg, func(ctx context.Context, d *Delivery) (transcript.Transcript, error) {
 		switch d.Job.Params.Prompt {
 		case "fail":
@@ -166,6 +172,9 @@ func TestWorkerPermissions(t *testing.T) {
 		await(t, gateway, j.ID, want)
 	}
 	drained(t, gateway)
+	if err := gateway.Order(t.Context(), node, Order{Do: OrderPin, Model: "base"}); err != nil || (<-orders).Model != "base" {
+		t.Errorf("an order of the gateway: %v", err)
+	}
 	if _, err := worker.Reconcile(t.Context()); err != nil {
 		t.Errorf("reconcile: %v", err)
 	}
@@ -192,6 +201,7 @@ func TestWorkerPermissions(t *testing.T) {
 		"$JS.API.STREAM.DELETE.OBJ_steno_audio", "$JS.API.STREAM.SNAPSHOT.OBJ_steno_results", "$JS.API.STREAM.RESTORE.STENO_JOBS",
 		"$JS.API.CONSUMER.DELETE.STENO_JOBS.any-normal", "$JS.API.CONSUMER.PAUSE.STENO_JOBS.any-normal", "$JS.API.ACCOUNT.PURGE.G",
 		"$JS.API.META.LEADER.STEPDOWN", "$JS.API.STREAM.LEADER.STEPDOWN.STENO_JOBS", "$SYS.REQ.SERVER.PING",
+		"steno.control.drain." + node, "steno.control.model." + node,
 	} {
 		asked++
 		if answer, err := nc.Request(subject, []byte("{}"), 100*time.Millisecond); err == nil {
@@ -199,6 +209,9 @@ func TestWorkerPermissions(t *testing.T) {
 		}
 	}
 	eventually(t, "each was refused", func() bool { return refused.Load() == asked })
+	if len(orders) != 0 || nodes(t, gateway)[0].State != NodeReady {
+		t.Error("one worker has told another what to do")
+	}
 	if after := streamsOf(t, gateway); after != before {
 		t.Errorf("streams %s, before %s", after, before)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"maps"
 	"os"
 	"slices"
@@ -89,16 +88,12 @@ func (q *Queue) Nodes(ctx context.Context) ([]Node, error) {
 func (q *Queue) Drain(ctx context.Context, node string) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	unknown := &job.Error{
-		Class: job.Input, Code: "NODE_NOT_FOUND",
-		Message: fmt.Sprintf("there is no node %q: list them with `steno nodes`", node),
-	}
 	if node != nodeID(node) || node == "" {
-		return unknown
+		return noNode(node)
 	}
 	_, err := q.nc.RequestWithContext(ctx, subjectDrain+"."+node, nil)
 	if errors.Is(err, nats.ErrNoResponders) {
-		return unknown
+		return noNode(node)
 	}
 	return q.unreachable("drain node "+node, err)
 }
@@ -142,8 +137,14 @@ func (w *worker) node(started time.Time) Node {
 	return n
 }
 
-// announce tells of the worker with each heartbeat, and at once when it begins to drain, until the function that it returns is
-// called; then the node is no longer listed. That nobody hears it is no reason to stop work.
+// After an order a worker tells of itself each second for a minute: whoever gave it watches what becomes of it.
+const (
+	watchedFor   = time.Minute
+	watchedEvery = time.Second
+)
+
+// announce tells of the worker with each heartbeat, and at once when it begins to drain or was given an order, until the function that
+// it returns is called; then the node is no longer listed. That nobody hears it is no reason to stop work.
 func (w *worker) announce() (stop func()) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(w.stop))
 	started, ended := time.Now().UTC(), make(chan struct{})
@@ -161,10 +162,20 @@ func (w *worker) announce() (stop func()) {
 		beat := time.NewTicker(w.cfg.HeartbeatEvery)
 		defer beat.Stop()
 		draining := w.stop.Done()
+		var watched <-chan time.Time
+		var until time.Time
 		for {
 			tell()
+			if watched != nil && time.Now().After(until) {
+				watched = nil
+			} else if watched != nil {
+				watched = time.After(watchedEvery)
+			}
 			select {
 			case <-beat.C:
+			case <-watched:
+			case <-w.ordered:
+				watched, until = time.After(watchedEvery), time.Now().Add(watchedFor)
 			case <-draining:
 				draining = nil
 			case <-ctx.Done():

@@ -29,6 +29,7 @@ const (
 	subjectEvents     = "steno.events"
 	subjectCancel     = "steno.control.cancel"
 	subjectDrain      = "steno.control.drain"
+	subjectModel      = "steno.control.model"
 	subjectChunks     = "steno.chunks"
 	subjectAsk        = "steno.control.ask"
 	subjectOffered    = "steno.control.offered"

@@ -52,6 +52,9 @@ type WorkerConfig struct {
 	Ready func(context.Context) error
 	// Describe, if set, is asked with each heartbeat for what Nodes shows of this worker besides; it goes through encoding/json.
 	Describe func() any
+	// Manage, if set, carries out what Queue.Order asks of this worker. It begins what takes long, and returns within seconds. It is
+	// called for one order at a time.
+	Manage func(ctx context.Context, o Order) error
 	// Warm, if set, tells whether a job for a model, named as in its parameters, need not wait for the model here. A job that would
 	// have to is left to another worker that need not and has a slot to spare.
 	Warm func(model string) bool
@@ -121,7 +124,8 @@ func (q *Queue) Work(ctx context.Context, cfg WorkerConfig, h Handler) error {
 	defer stop()
 	w := &worker{
 		q: q, cfg: cfg, handler: h, stop: ctx, drained: stop,
-		slots: make(chan struct{}, cfg.Slots), wake: make(chan struct{}, 1), running: map[job.ID]*Delivery{},
+		slots: make(chan struct{}, cfg.Slots), wake: make(chan struct{}, 1), ordered: make(chan struct{}, 1),
+		running: map[job.ID]*Delivery{},
 	}
 	defer w.close()
 	if err := w.open(ctx); ctx.Err() != nil {
@@ -168,6 +172,7 @@ type worker struct {
 	subs    []*nats.Subscription
 	slots   chan struct{} // holds one token per job that runs
 	wake    chan struct{}
+	ordered chan struct{} // an order was begun
 	jobs    sync.WaitGroup
 
 	mu      sync.Mutex
@@ -253,6 +258,9 @@ func (w *worker) open(ctx context.Context) error {
 		return err
 	}
 	if err := w.listen(subjectDrain+"."+nodeID(w.cfg.Name), w.hearDrain); err != nil {
+		return err
+	}
+	if err := w.listen(subjectModel+"."+nodeID(w.cfg.Name), w.hearOrder); err != nil {
 		return err
 	}
 	var err error
