@@ -101,6 +101,15 @@ var (
 var hasManyNames = statement{"history.many_names", `
 	SELECT 1 FROM tasks WHERE user_id = $1 AND file_name >= $2 AND file_name < $3 LIMIT 1 OFFSET $4`}
 
+// For administrators. No GROUP BY: for its sake SQLite would go through an index of states.
+var sumEnded = statement{"task.sum_ended", `
+	SELECT COALESCE(SUM(CASE WHEN status = 'done' THEN 1 ELSE 0 END), 0),
+		COALESCE(SUM(CASE WHEN status = 'failed' THEN 1 ELSE 0 END), 0),
+		COALESCE(SUM(CASE WHEN status = 'cancelled' THEN 1 ELSE 0 END), 0),
+		CAST(COALESCE(SUM(CASE WHEN status = 'done' THEN duration END), 0) AS DOUBLE PRECISION),
+		CAST(COALESCE(SUM(CASE WHEN status = 'done' THEN ended_at - started_at END), 0) AS DOUBLE PRECISION)
+	FROM tasks WHERE created_at >= $1 AND ended_at >= $2 AND NOT reused`}
+
 // What the recorder and the reconciler do.
 var (
 	applyUpdate = statement{"task.apply", `

@@ -133,6 +133,45 @@ func testApplyRetried(t *testing.T, e engine) {
 	apply(Update{State: job.Running, Attempt: 5, Version: 21, Retried: true}, Ended) // no way back from done
 }
 
+func testThroughput(t *testing.T, e engine) {
+	f, ctx := open(t, e), t.Context()
+	if got := must(f.Throughput(ctx, epoch.Add(-time.Hour)))(t); got != (Throughput{}) {
+		t.Errorf("where nothing is: %+v", got)
+	}
+	file := f.addFile(f.user, "talk.mp3", "talk")
+	end := func(s job.State, ended time.Time) Task {
+		t.Helper()
+		task := f.addTask(f.user, file)
+		u := Update{
+			Task: task.ID, State: s, Attempt: 1, Version: 1, Started: ended.Add(-500 * time.Millisecond), Ended: ended, Result: say("x"),
+			Error: &job.Error{Class: job.Input, Code: "X", Message: "m"},
+		}
+		if got := must(f.Apply(ctx, u))(t); got != Applied {
+			t.Fatal(got)
+		}
+		return task
+	}
+	long := end(job.Done, epoch.Add(time.Minute)) // before
+	for range 3 {
+		end(job.Done, epoch.Add(time.Hour))
+	}
+	end(job.Failed, epoch.Add(time.Hour))
+	end(job.Failed, epoch.Add(2*time.Hour))
+	end(job.Cancelled, epoch.Add(time.Hour))
+	f.addTask(f.user, file) // open
+	n := NewTask{User: f.user.ID, File: file.ID, Reuse: true}
+	if again, _, err := f.CreateTask(ctx, n); err != nil || !again.Reused {
+		t.Fatalf("%+v, %v", again, err)
+	}
+	want := Throughput{Done: 3, Failed: 2, Cancelled: 1, Audio: 3 * long.Duration, Work: 1.5}
+	if got := must(f.Throughput(ctx, epoch.Add(30*time.Minute)))(t); got != want || long.Duration == 0 {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+	if got := must(f.Throughput(ctx, epoch.Add(3*time.Hour)))(t); got != (Throughput{}) {
+		t.Errorf("after all: %+v", got)
+	}
+}
+
 // Updates of one task in any order, some of them twice: the newest that came before the end holds, and the first end stays.
 func testApplyAnyOrder(t *testing.T, e engine) {
 	f, ctx := open(t, e), t.Context()

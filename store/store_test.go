@@ -45,6 +45,7 @@ var suite = map[string]func(*testing.T, engine){
 	"Apply":               testApply,
 	"ApplyAnyOrder":       testApplyAnyOrder,
 	"ApplyRetried":        testApplyRetried,
+	"Throughput":          testThroughput,
 	"Revisions":           testRevisions,
 	"ApplyConcurrently":   testApplyConcurrently,
 	"OpenTasks":           testOpenTasks,
