@@ -40,6 +40,9 @@ type Config struct {
 	CheckWebhook func(address string) error
 	// Dead are the jobs that failed for good, for administrators. Default: they are told that there is nothing to see.
 	Dead DeadLetters
+	// Fleet are the workers, and Depth says how much work there is, for administrators as well. Defaults as for Dead.
+	Fleet Fleet
+	Depth func(ctx context.Context) (Depth, error)
 	// Ready are the dependencies that /health/ready names, besides the database.
 	Ready map[string]Check
 	// Cache keeps responses. Default: NewMemoryCache with 64 MiB.

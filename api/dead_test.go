@@ -102,7 +102,7 @@ func TestRetryADeadLetter(t *testing.T) {
 		time.Since(l.Failed) > time.Minute || len(l.Attempts) != 1 {
 		t.Fatalf("the dead letter is %+v", l)
 	}
-	if a := l.Attempts[0]; a.Number != 1 || a.Worker != "w" || a.Outcome != "failed" || a.Error == nil || a.Ended.Before(a.Started) {
+	if a := l.Attempts[0]; a.Number != 1 || a.Worker != worker || a.Outcome != "failed" || a.Error == nil || a.Ended.Before(a.Started) {
 		t.Errorf("its attempt is %+v", a)
 	}
 	one := r.call(root, "GET", strings.ToLower(l.path("")), nil).want(200)

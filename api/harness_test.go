@@ -46,6 +46,18 @@ type rig struct {
 
 	mu     sync.Mutex
 	handle queue.Handler
+	orders []queue.Order // that the worker was given
+}
+
+// manage notes an order, and refuses those about a model of which there is none.
+func (r *rig) manage(_ context.Context, o queue.Order) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if o.Model == "none" {
+		return job.Errorf(job.Input, "MODEL_MISSING", "the model none is not on this node: let it be pulled there")
+	}
+	r.orders = append(r.orders, o)
+	return nil
 }
 
 // user is somebody who calls.
@@ -53,6 +65,9 @@ type user struct {
 	store.User
 	token string
 }
+
+// worker is the name and the id of the worker: it is as long as the ids of other things.
+const worker = "01WORKER000000000000000000"
 
 const password = "correct horse"
 
@@ -84,8 +99,13 @@ func newRig(t *testing.T, change ...func(*api.Config)) *rig {
 		Models:  func() []string { return []string{"base", "tiny.en"} },
 		Notify:  func() { rel.Notify() },
 		Dead:    deadLetters{r.q},
-		Ready:   map[string]api.Check{"queue": r.q.Ping},
-		Drain:   2 * time.Second,
+		Fleet:   fleet{r.q},
+		Depth: func(ctx context.Context) (api.Depth, error) {
+			d, err := r.q.Depth(ctx)
+			return api.Depth{Pending: d.Pending, InFlight: d.InFlight, Dead: d.Dead, OldestAge: d.OldestAge}, err
+		},
+		Ready: map[string]api.Check{"queue": r.q.Ping},
+		Drain: 2 * time.Second,
 		WebhookSecret: func(user string) string {
 			return string(relay.UserSecret([]byte("master"), user))
 		},
@@ -102,8 +122,8 @@ func newRig(t *testing.T, change ...func(*api.Config)) *rig {
 	r.background(func(ctx context.Context) { _ = rel.Run(ctx) })
 	r.background(func(ctx context.Context) {
 		_ = r.q.Work(ctx, queue.WorkerConfig{
-			Name: "w", Slots: 4, RetryBase: 20 * time.Millisecond, PollEvery: 50 * time.Millisecond, DrainTimeout: 2 * time.Second,
-			NoMaintenance: true,
+			Name: worker, Slots: 4, RetryBase: 20 * time.Millisecond, PollEvery: 50 * time.Millisecond, DrainTimeout: 2 * time.Second,
+			NoMaintenance: true, Manage: r.manage,
 		}, func(ctx context.Context, d *queue.Delivery) (transcript.Transcript, error) {
 			r.mu.Lock()
 			handle := r.handle
@@ -431,6 +451,26 @@ func letterOf(l queue.DeadLetter) api.DeadLetter {
 		})
 	}
 	return letter
+}
+
+type fleet struct{ q *queue.Queue }
+
+func (f fleet) Nodes(ctx context.Context) ([]api.Node, error) {
+	list, err := f.q.Nodes(ctx)
+	var nodes []api.Node
+	for _, n := range list {
+		nodes = append(nodes, api.Node{
+			ID: n.ID, Worker: n.Worker, State: n.State, Started: n.Started, Seen: n.Seen, Pools: n.Pools, Slots: n.Slots, Running: n.Running,
+			Devices: []api.NodeDevice{{ID: "cpu"}}, Models: []api.NodeModel{}, Files: []string{"base"}, Troubles: []api.NodeTrouble{},
+		})
+	}
+	return nodes, err
+}
+
+func (f fleet) Drain(ctx context.Context, node string) error { return f.q.Drain(ctx, node) }
+
+func (f fleet) Order(ctx context.Context, node string, o api.ModelOrder) error {
+	return f.q.Order(ctx, node, queue.Order{Do: o.Do, Model: o.Model, Device: o.Device, Words: o.Words})
 }
 
 type jobs struct{ *queue.Queue }

@@ -71,6 +71,7 @@ func (b belongings) ids() map[string][]string {
 	for _, id := range b.tasks {
 		ids["task_id"] = append(ids["task_id"], string(id))
 	}
+	ids["node_id"] = []string{worker}
 	ids["letter_id"] = []string{string(b.tasks[job.Failed])}
 	return ids
 }

@@ -87,6 +87,9 @@ var statuses = map[string]int{
 	"DEAD_LETTER_NOT_FOUND": http.StatusNotFound,
 	"NOT_A_JOB":             http.StatusConflict,
 	"JOB_NOT_FAILED":        http.StatusConflict,
+	"NODE_NOT_FOUND":        http.StatusNotFound,
+	"NODE_DRAINING":         http.StatusConflict,
+	"TOO_MANY_LOADS":        http.StatusConflict,
 }
 
 // full tells whether an error is for want of room on a disk.

@@ -37,6 +37,7 @@ type Server struct {
 	hubs      *hubs
 	boards    *boards
 	readiness readiness
+	summing   summing
 	cache     *MemoryCache // that New made itself
 	probed    *probed
 	uploading *resumable
@@ -102,6 +103,7 @@ func New(cfg Config) (*Server, error) {
 	s.openaiRoutes()
 	s.userRoutes()
 	s.deadRoutes()
+	s.nodeRoutes()
 	s.healthRoutes()
 	if err := s.docRoutes(); err != nil {
 		s.Close()
