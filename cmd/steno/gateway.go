@@ -172,7 +172,7 @@ func (a *app) apiConfig(g *gateway, p gatewayParts) (api.Config, error) {
 	}
 	return api.Config{
 		Store: g.store, Objects: objects{p.queue}, Live: live{p.queue}, Cache: g.cache, CacheTTL: ttl, Keys: keys,
-		Dead:    deadLetters{p.queue},
+		Dead: deadLetters{p.queue}, Fleet: workers{p.queue}, Depth: depth(p.queue),
 		Scratch: scratch, Partial: filepath.Join(a.cfg.Data, "uploads"),
 		Probe: prober{p.tools, a.cfg.MaxDuration}.probe, Resolve: resolver{p.models, a.cfg.Model}.resolve, Models: p.models.names,
 		Notify: func() { g.relay.Notify() }, Ready: ready, Sandbox: a.sandbox.Layers, Room: a.room(1),

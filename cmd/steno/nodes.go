@@ -31,11 +31,20 @@ type about struct {
 	Devices []models.DeviceReport `json:"devices"`
 	Models  []models.ModelReport  `json:"models"`
 	Cards   []gpu.Card            `json:"cards,omitempty"` // the GPUs, as the driver tells of them
+	// Files are the models that the node could load, and Troubles the last orders that went wrong.
+	Files    []string  `json:"files,omitempty"`
+	Troubles []trouble `json:"troubles,omitempty"`
+	// Waiting is the number of requests that wait for a model.
+	Waiting     int                  `json:"waiting"`
+	Quarantined map[string]time.Time `json:"quarantined,omitempty"`
+	Memory      gpu.Process          `json:"memory"`
 }
 
 func describe(p *models.Pool, cards *gpu.Monitor) about {
 	r := p.Report()
-	d := about{Version: version, Devices: r.Devices, Models: r.Models}
+	d := about{
+		Version: version, Devices: r.Devices, Models: r.Models, Waiting: r.Waiting, Quarantined: r.Quarantined, Memory: r.Memory,
+	}
 	if cards != nil {
 		d.Cards, _ = cards.Known() // the devices say what is wrong
 	}

@@ -135,11 +135,14 @@ func (a *app) work(ctx context.Context, qc queue.Config, withGateway bool) (err 
 	a.log.Info("ready for jobs", "jobs", a.cfg.Jobs, "states", a.states(), "data", a.cfg.Data)
 	// What was accepted is worked off for longer than new work is taken: jobs keep audio on the disk only where there is room.
 	enough := a.room(0.25)
+	manager := m.manage(a.log)
+	defer manager.close()
 	h := &handler{m: m, scratch: scratch, roots: a.cfg.Roots}
 	work := func(ctx context.Context) error {
 		return q.Work(ctx, queue.WorkerConfig{
 			Slots: a.cfg.Jobs, DrainTimeout: drainFor, Ready: func(context.Context) error { return enough() },
-			Describe: func() any { return describe(m.pool, m.cards) },
+			Describe: func() any { return manager.tell(m.cards) },
+			Manage:   manager.order,
 			Helper:   helper(m),
 			Warm:     func(model string) bool { return m.warmed(cmp.Or(model, a.cfg.Model)) },
 		}, h.run)
