@@ -18,9 +18,10 @@ export class Steno {
     return `http://127.0.0.1:${this.port}`
   }
 
-  async start(): Promise<void> {
+  /** Starts it with more flags than it needs. */
+  async start(...more: string[]): Promise<void> {
     this.port ||= await freePort()
-    const flags = ['up', '--data', this.data, '--models', process.env['CONSOLE_MODELS']!, '--listen', `127.0.0.1:${this.port}`, '--admin', '127.0.0.1:0']
+    const flags = ['up', '--data', this.data, '--models', process.env['CONSOLE_MODELS']!, '--listen', `127.0.0.1:${this.port}`, '--admin', '127.0.0.1:0', ...more]
     const child = spawn(process.env['CONSOLE_STENO']!, flags, {
       env: { PATH: process.env['PATH'], HOME: this.data, STENO_USER: 'ada', STENO_PASSWORD: password },
       stdio: ['ignore', 'ignore', 'pipe'],

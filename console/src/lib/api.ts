@@ -1,6 +1,6 @@
 import { asProblem, problemOf } from './problem'
 import { base, session } from './session.svelte'
-import type { Edit, History, Revision, Task, Transcript } from './types'
+import type { DeadLetter, Edit, History, ModelOrder, Node, Revision, Summary, Task, Transcript } from './types'
 
 /** A request of the session; it throws a Problem. */
 async function request(path: string, init: RequestInit = {}): Promise<Response> {
@@ -67,6 +67,21 @@ export const revise = (id: string, edit: Edit): Promise<Revision> => post(`/tran
 export const link = (file: string): Promise<{ url: string; expires_at: string }> => post(`/files/${file}/link`)
 
 export const finishUpload = (at: string): Promise<{ file_id: string; file_name: string }> => post(`${at.slice(base.length)}/finish`)
+
+// For administrators.
+
+export const summary = (): Promise<Summary> => get('/admin/summary')
+
+export const nodes = async (): Promise<Node[]> => (await get<{ items: Node[] }>('/admin/nodes')).items
+
+export const drain = (node: string): Promise<unknown> => post(`/admin/nodes/${encodeURIComponent(node)}/drain`)
+
+export const order = (node: string, what: ModelOrder): Promise<unknown> => post(`/admin/nodes/${encodeURIComponent(node)}/models`, what)
+
+export const deadLetters = (cursor?: string): Promise<{ items: DeadLetter[]; next_cursor: string | null }> =>
+  get(`/admin/dead-letters?limit=20${cursor ? `&cursor=${cursor}` : ''}`)
+
+export const retryDead = (letter: string): Promise<unknown> => post(`/admin/dead-letters/${encodeURIComponent(letter)}/retry`)
 
 /** Saves a transcript in a format under the name that the gateway gives it. */
 export async function download(id: string, format: string, revision: number): Promise<void> {
