@@ -47,7 +47,7 @@ type Attempt struct {
 // letterBody is a dead letter as administrators see it: what went wrong, and nothing that its user wrote.
 type letterBody struct {
 	ID        string        `json:"letter_id"`
-	Task      *job.ID       `json:"task_id" doc:"null where no task belongs to it: a job of the command line, or a message that was no job"`
+	Task      *job.ID       `json:"task_id" doc:"null for a job of the command line and a message that was no job"`
 	FileName  string        `json:"file_name"`
 	User      *string       `json:"user_id" doc:"whose task it is"`
 	Username  *string       `json:"username"`
@@ -179,8 +179,8 @@ type retryOutput struct {
 	}
 }
 
-// retryLetter has a failed job tried again. The queue's record of the job decides, and the relay brings the task's after it, so there
-// is nothing to be undone where this process ends at any point.
+// retryLetter has a failed job tried again. The queue's record of the job decides, and the relay brings the task's after it, so
+// there is nothing to be undone where this process ends at any point.
 func (s *Server) retryLetter(ctx context.Context, in *letterInput) (*retryOutput, error) {
 	if s.cfg.Dead == nil {
 		return nil, errNoOperations()

@@ -14,7 +14,8 @@ import (
 type Fleet interface {
 	// Nodes lists those that live.
 	Nodes(ctx context.Context) ([]Node, error)
-	// Drain has one take no more jobs and end with those that it runs. The code of the error is NODE_NOT_FOUND where it is not there.
+	// Drain has one take no more jobs and end with those that it runs. The code of the error is NODE_NOT_FOUND where it is not
+	// there.
 	Drain(ctx context.Context, node string) error
 	// Order has one do something with a model. It returns when the node has begun. The node's refusals pass with class and code.
 	Order(ctx context.Context, node string, o ModelOrder) error
@@ -91,7 +92,7 @@ type NodeTrouble struct {
 // ModelOrder is what a node is to do with a model.
 type ModelOrder struct {
 	Do     string `json:"do" enum:"load,pin,unpin,unload" doc:"unload takes a pin back, and waits for the jobs that have the model"`
-	Model  string `json:"model" minLength:"1" maxLength:"128" doc:"one of the node's files, or one that is loaded" example:"base-q8_0"`
+	Model  string `json:"model" minLength:"1" maxLength:"128" doc:"one of the node's files, or a loaded one" example:"base-q8_0"`
 	Device string `json:"device,omitempty" maxLength:"32" doc:"default: the one that the node chooses" example:"cuda:0"`
 	Words  bool   `json:"words,omitempty" doc:"for tasks that ask for times of words"`
 }
@@ -166,7 +167,7 @@ type summaryBody struct {
 	Cancelled int      `json:"cancelled"`
 	Failures  *float64 `json:"failure_share" doc:"failed of those that were done or failed; null where none was"`
 	Audio     float64  `json:"audio_seconds" doc:"the length of what was transcribed"`
-	RealTime  *float64 `json:"real_time_factor" doc:"seconds of work for each second of audio: 0.1 is ten times as fast as it is heard; null where nothing was done"`
+	RealTime  *float64 `json:"real_time_factor" doc:"seconds of work for one of audio; null where nothing was done"`
 }
 
 type summaryOutput struct {
@@ -249,8 +250,8 @@ func (s *Server) nodeRoutes() {
 	register(s, route{
 		method: http.MethodPost, path: path + "/nodes/{node_id}/models", id: "order-model", tag: "operations", admin: true, body: true,
 		status: http.StatusAccepted, summary: "Load, pin, unpin or unload a model on a worker",
-		description: "The answer comes when the worker has begun. The list of workers shows what becomes of it: the model's state, or " +
-			"among `troubles` why it could not be done.",
+		description: "The answer comes when the worker has begun. The list of workers shows what becomes of it: the model's state, " +
+			"or among `troubles` why it could not be done.",
 		fails: []int{http.StatusNotFound, http.StatusConflict},
 	}, s.orderModel)
 }

@@ -92,8 +92,8 @@ func (q *Queue) watchAgain(ctx context.Context) jetstream.KeyWatcher {
 }
 
 // Recorded says that the record outside the queue has the end of an external job, so that the queue need not hold it for long.
-// Which end is told by its time, Status.Finished: a job that was retried has more than one. To say it again, of a job that has not
-// ended, of another end or of a job that is gone changes nothing.
+// Which end is told by its time, Status.Finished: a job that was retried has more than one. To say it again, of a job that has
+// not ended, of another end or of a job that is gone changes nothing.
 func (q *Queue) Recorded(ctx context.Context, id job.ID, finished time.Time) error {
 	_, err := q.change(ctx, id, func(r *record, _ time.Time) error {
 		if !r.State.Terminal() || !r.Recorded.IsZero() || !r.Finished.Equal(finished) {

@@ -143,8 +143,8 @@ const (
 	watchedEvery = time.Second
 )
 
-// announce tells of the worker with each heartbeat, and at once when it begins to drain or was given an order, until the function that
-// it returns is called; then the node is no longer listed. That nobody hears it is no reason to stop work.
+// announce tells of the worker with each heartbeat, and at once when it begins to drain or was given an order, until the function
+// that it returns is called; then the node is no longer listed. That nobody hears it is no reason to stop work.
 func (w *worker) announce() (stop func()) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(w.stop))
 	started, ended := time.Now().UTC(), make(chan struct{})

@@ -37,8 +37,8 @@ const orderTime = 5 * time.Second
 // maxOrder is the most bytes of an order.
 const maxOrder = 4 << 10
 
-// Order has a node do something with a model. It returns when the node has begun; what becomes of it is seen in what the node tells
-// of itself with its heartbeats. The node's own refusals pass with their class and code; besides there are NODE_NOT_FOUND,
+// Order has a node do something with a model. It returns when the node has begun; what becomes of it is seen in what the node
+// tells of itself with its heartbeats. The node's own refusals pass with their class and code; besides there are NODE_NOT_FOUND,
 // NODE_DRAINING and NO_MODELS.
 func (q *Queue) Order(ctx context.Context, node string, o Order) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
@@ -51,7 +51,7 @@ func (q *Queue) Order(ctx context.Context, node string, o Order) error {
 		return fmt.Errorf("encode an order: %w", err)
 	}
 	if len(data) > maxOrder {
-		return job.Errorf(job.Input, "BAD_ORDER", "the order has %d bytes, and %d are allowed: name the model alone", len(data), maxOrder)
+		return job.Errorf(job.Input, "BAD_ORDER", "the order has %d bytes of %d: name the model alone", len(data), maxOrder)
 	}
 	answer, err := q.nc.RequestWithContext(ctx, subjectModel+"."+node, data)
 	if errors.Is(err, nats.ErrNoResponders) {

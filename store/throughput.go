@@ -12,8 +12,8 @@ type Throughput struct {
 	Audio, Work float64
 }
 
-// throughputAge bounds how old a task may be that counts: those that ended in the last hour and waited longer are few, and to find
-// them would read the whole history.
+// throughputAge bounds how old a task may be that counts: those that ended in the last hour and waited longer are few, and to
+// find them would read the whole history.
 const throughputAge = 24 * time.Hour
 
 // Throughput counts the tasks of all users that have ended since a time and were created up to a day before that. Those whose

@@ -44,7 +44,7 @@ type trouble struct {
 
 const (
 	maxTroubles = 5
-	// maxOrderedLoads bounds the loads that wait for room, and loadPatience how long one does: a model from a slow disk takes minutes.
+	// maxOrderedLoads bounds the loads that wait for room, and loadPatience how long one does: from a slow disk one takes minutes.
 	maxOrderedLoads = 8
 	loadPatience    = 15 * time.Minute
 )

@@ -338,8 +338,11 @@ func (a *app) deadCmd() *cobra.Command {
 		}),
 	}
 	retry := &cobra.Command{
-		Use: "retry JOB…", Short: "Queue failed jobs again, with the same parameters", Example: "  steno dead retry JOB",
-		Args: args(cobra.MinimumNArgs(1)),
+		Use: "retry JOB…", Short: "Queue failed jobs again, with the same parameters",
+		Long: "Queue failed jobs again, with the same parameters and all attempts. Tasks of the HTTP API follow their jobs: a\n" +
+			"gateway that runs, or the next one that starts, opens them again.",
+		Example: "  steno dead retry JOB",
+		Args:    args(cobra.MinimumNArgs(1)),
 		RunE: a.queueRun(func(ctx context.Context, q *queue.Queue, ids []string) error {
 			for _, id := range ids {
 				if err := q.RetryDead(ctx, job.ID(id)); err != nil {

@@ -36,8 +36,8 @@ const (
 	ConfirmAfter    = "confirm-after"    // the recorder: the queue knows
 )
 
-// RetryRevived is where a failed job that is tried again waits, by its record: its dead letter is still there, it has no message, and
-// the database says that its task has failed.
+// RetryRevived is where a failed job that is tried again waits, by its record: its dead letter is still there, it has no message,
+// and the database says that its task has failed.
 const RetryRevived = "retry-revived"
 
 // HistoryRead is where the gateway reads a page of the history: what is slow there is to be seen by a load test.
