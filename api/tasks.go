@@ -88,7 +88,7 @@ type createBody struct {
 	Task      job.Task `json:"task,omitempty" enum:"transcribe,translate" default:"transcribe" doc:"translate writes English"`
 	Words     bool     `json:"words,omitempty" doc:"give the time of each word"`
 	Diarize   bool     `json:"diarization,omitempty" doc:"say who speaks"`
-	Speakers  int      `json:"speakers,omitempty" minimum:"0" maximum:"20" doc:"how many speak; asks for diarization. 0: to be found"`
+	Speakers  int      `json:"speakers,omitempty" minimum:"0" maximum:"20" doc:"how many speak, if known; asks for diarization"`
 	Prompt    string   `json:"prompt,omitempty" maxLength:"4096" doc:"text that precedes the speech, to spell names"`
 	Truncated bool     `json:"allow_truncated,omitempty" doc:"take what decodes of a file that ends early"`
 	Webhook   string   `json:"webhook,omitempty" maxLength:"2048" doc:"called when the task has ended"`

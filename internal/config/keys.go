@@ -85,7 +85,7 @@ var fields = []field{
 		func(c *Config) any { return &c.ModelDevices }},
 	{Key{"cuda", "library that computes on NVIDIA's GPUs; empty means libggml-cuda.so beside the program", "", false}, "",
 		func(c *Config) any { return &c.CUDA }},
-	{Key{"onnxruntime", "library that tells voices apart; empty means libonnxruntime.so beside models, or the system's", "", false}, "",
+	{Key{"onnxruntime", "library that tells voices apart; empty means the one beside models, or the system's", "", false}, "",
 		func(c *Config) any { return &c.ONNXRuntime }},
 	{Key{"in_process", "load models into this process instead of a child", "false", false}, "",
 		func(c *Config) any { return &c.InProcess }},
