@@ -100,7 +100,7 @@ func (g *manager) spec(o queue.Order) (models.Spec, error) {
 			Message: fmt.Sprintf("the model %s is not on this node: let `steno models pull %s` be run there", o.Model, o.Model),
 		}
 	}
-	if e, err := g.store.Entry(name); err == nil && e.VAD() {
+	if e, err := g.store.Entry(name); err == nil && !e.Transcribes() {
 		return s, job.Errorf(job.Input, "BAD_PARAMETER", "%s finds speech and writes none: name a Whisper model", name)
 	}
 	s.Model = name
@@ -190,7 +190,7 @@ func (g *manager) tell(cards *gpu.Monitor) about {
 		g.log.Warn("list the models for those who manage this node", "error", err)
 	}
 	for _, s := range all {
-		if s.Present && !s.VAD() {
+		if s.Present && s.Transcribes() {
 			d.Files = append(d.Files, s.Name)
 		}
 	}
