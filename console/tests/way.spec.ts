@@ -149,10 +149,37 @@ test('a call says who spoke', async ({ page, steno }) => {
   await expect(speakers).toHaveText(['Speaker 1', 'Echo'])
 })
 
+test('two voices in one channel are told apart', async ({ page, steno }) => {
+  await signIn(page, steno)
+  await page.getByText('Options').click()
+  await page.getByRole('checkbox', { name: /Tell speakers apart/ }).check()
+  await page.getByLabel('How many').selectOption('2')
+  await page.locator('input[type=file]').setInputFiles({
+    name: 'meeting.wav', mimeType: 'audio/wav', buffer: joined(await readFile(speech('jfk.wav')), await readFile(speech('sense.wav'))),
+  })
+  await page.getByRole('link', { name: 'Open: meeting.wav' }).click({ timeout: 120_000 })
+  await expect(page.locator('p.speaker')).toHaveText(['Speaker 1', 'Speaker 2'])
+})
+
+/** The 16-bit samples of a recording. */
+function samplesOf(wav: Buffer): Buffer {
+  const at = wav.indexOf('data') + 8
+  return wav.subarray(at, at + wav.readUInt32LE(at - 4))
+}
+
+/** One mono recording after the other. */
+function joined(first: Buffer, second: Buffer): Buffer {
+  const samples = Buffer.concat([samplesOf(first), samplesOf(second)])
+  const header = Buffer.from(first.subarray(0, 44))
+  header.write('data', 36)
+  header.writeUInt32LE(samples.length, 40)
+  header.writeUInt32LE(samples.length + 36, 4)
+  return Buffer.concat([header, samples])
+}
+
 /** A stereo recording of a mono one of 16 bits: it is heard left, then right. */
 function inTurn(wav: Buffer): Buffer {
-  const at = wav.indexOf('data') + 8
-  const samples = wav.subarray(at, at + wav.readUInt32LE(at - 4))
+  const samples = samplesOf(wav)
   const stereo = Buffer.alloc(samples.length * 4)
   for (let i = 0; i < samples.length; i += 2) {
     samples.copy(stereo, 2 * i, i, i + 2)

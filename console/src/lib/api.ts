@@ -34,6 +34,7 @@ export interface Order {
   task?: 'transcribe' | 'translate'
   prompt?: string
   diarization?: boolean
+  speakers?: number
 }
 
 export const create = (order: Order): Promise<{ task_id: string; status: string; reused: boolean }> =>

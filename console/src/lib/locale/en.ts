@@ -36,6 +36,8 @@ export const en = {
   'options.task.translate': 'an English translation',
   'options.prompt': 'Names and terms that occur',
   'options.speakers': 'Tell speakers apart',
+  'options.speakers.count': 'How many',
+  'options.speakers.any': 'Find out',
   'options.prompt.hint': 'Helps to spell them, such as: Ramanujan, JetStream, Dr. Okafor',
   'uploads.title': 'Uploads',
   'upload.waiting': 'waiting for its turn',

@@ -38,6 +38,8 @@ export const ru: Record<keyof typeof en, string> = {
   'options.task.translate': 'перевод на английский',
   'options.prompt': 'Имена и термины в записи',
   'options.speakers': 'Различать говорящих',
+  'options.speakers.count': 'Сколько их',
+  'options.speakers.any': 'Определить',
   'options.prompt.hint': 'Помогает писать их верно, например: Рамануджан, JetStream, доктор Окафор',
   'uploads.title': 'Загрузки',
   'upload.waiting': 'ждёт очереди',
