@@ -168,28 +168,28 @@ function samplesOf(wav: Buffer): Buffer {
 }
 
 /** One mono recording after the other. */
-function joined(first: Buffer, second: Buffer): Buffer {
-  const samples = Buffer.concat([samplesOf(first), samplesOf(second)])
-  const header = Buffer.from(first.subarray(0, 44))
-  header.write('data', 36)
-  header.writeUInt32LE(samples.length, 40)
-  header.writeUInt32LE(samples.length + 36, 4)
-  return Buffer.concat([header, samples])
+function joined(...wavs: Buffer[]): Buffer {
+  return wav(Buffer.concat(wavs.map(samplesOf)), 1)
 }
 
 /** A stereo recording of a mono one of 16 bits: it is heard left, then right. */
-function inTurn(wav: Buffer): Buffer {
-  const samples = samplesOf(wav)
+function inTurn(mono: Buffer): Buffer {
+  const samples = samplesOf(mono)
   const stereo = Buffer.alloc(samples.length * 4)
   for (let i = 0; i < samples.length; i += 2) {
     samples.copy(stereo, 2 * i, i, i + 2)
     samples.copy(stereo, 2 * (samples.length + i) + 2, i, i + 2)
   }
+  return wav(stereo, 2)
+}
+
+/** A WAV file of 16-bit samples at 16 kHz. */
+function wav(samples: Buffer, channels: number): Buffer {
   const head = Buffer.alloc(44)
-  head.write('RIFF'); head.writeUInt32LE(36 + stereo.length, 4); head.write('WAVEfmt ', 8); head.writeUInt32LE(16, 16)
-  head.writeUInt16LE(1, 20); head.writeUInt16LE(2, 22); head.writeUInt32LE(16000, 24); head.writeUInt32LE(64000, 28)
-  head.writeUInt16LE(4, 32); head.writeUInt16LE(16, 34); head.write('data', 36); head.writeUInt32LE(stereo.length, 40)
-  return Buffer.concat([head, stereo])
+  head.write('RIFF'); head.writeUInt32LE(36 + samples.length, 4); head.write('WAVEfmt ', 8); head.writeUInt32LE(16, 16)
+  head.writeUInt16LE(1, 20); head.writeUInt16LE(channels, 22); head.writeUInt32LE(16000, 24); head.writeUInt32LE(32000 * channels, 28)
+  head.writeUInt16LE(2 * channels, 32); head.writeUInt16LE(16, 34); head.write('data', 36); head.writeUInt32LE(samples.length, 40)
+  return Buffer.concat([head, samples])
 }
 
 test('the page is in Russian where that is wanted', async ({ page, steno }) => {
