@@ -61,7 +61,7 @@ type asked struct {
 	stream bool
 }
 
-var openaiFormats = []string{"json", "text", "srt", "vtt", "verbose_json"}
+var openaiFormats = []string{"json", "text", "srt", "vtt", "verbose_json", diarizedJSON}
 
 // openaiAsked reads a form's fields. Those that are not ours are passed over, as their service does.
 func openaiAsked(fields map[string][]string, task job.Task) (asked, error) {
@@ -104,6 +104,7 @@ func openaiAsked(fields map[string][]string, task job.Task) (asked, error) {
 		return a, badField("body.timestamp_granularities", "BAD_FIELD", "timestamp_granularities go with response_format verbose_json")
 	}
 	a.params.Words = a.words
+	a.params.Diarize = a.format == diarizedJSON
 	return a, nil
 }
 
@@ -270,12 +271,15 @@ func (s *Server) openaiRoutes() {
 	list := &huma.Schema{Type: huma.TypeArray, Items: &huma.Schema{Type: huma.TypeString, Enum: []any{"word", "segment"}}}
 	fields := map[string]*huma.Schema{
 		"file": {Type: huma.TypeString, Format: "binary"}, "model": text, "language": text, "prompt": text,
-		"response_format": {Type: huma.TypeString, Enum: []any{"json", "text", "srt", "vtt", "verbose_json"}},
+		"response_format": {Type: huma.TypeString, Enum: []any{"json", "text", "srt", "vtt", "verbose_json", diarizedJSON}},
 		"temperature":     {Type: huma.TypeNumber}, "stream": {Type: huma.TypeBoolean}, "timestamp_granularities[]": list,
 	}
 	for path, task := range map[string]job.Task{"transcriptions": job.Transcribe, "translations": job.Translate} {
 		ok := bytesOf("the transcript", "text/plain", eventType)
-		ok.Content[jsonType] = &huma.MediaType{Schema: schemaOf[verboseBody](s.huma.OpenAPI().Components.Schemas, "VerboseBody")}
+		schemas := s.huma.OpenAPI().Components.Schemas
+		ok.Content[jsonType] = &huma.MediaType{Schema: &huma.Schema{AnyOf: []*huma.Schema{
+			schemaOf[verboseBody](schemas, "VerboseBody"), schemaOf[diarizedBody](schemas, "DiarizedBody"),
+		}}}
 		s.plain(route{
 			method: http.MethodPost, path: openaiPrefix + "audio/" + path, id: "openai-" + path, tag: "openai", stream: true, openai: true,
 			summary: fmt.Sprintf("Get a transcript at once, as clients of OpenAI's API do (%s)", task),

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"fmt"
 	"math"
 	"net/http"
 	"slices"
@@ -20,7 +21,10 @@ type usage struct {
 
 func usageOf(t transcript.Transcript) usage { return usage{"duration", math.Ceil(t.Duration)} }
 
-// verboseBody is response_format verbose_json; json is its text and usage alone.
+// diarizedJSON is the response_format that asks for speakers.
+const diarizedJSON = "diarized_json"
+
+// verboseBody is response_format verbose_json; json is its text and usage alone, and diarized_json has segments of their own.
 type verboseBody struct {
 	Text     string           `json:"text"`
 	Usage    usage            `json:"usage"`
@@ -50,6 +54,24 @@ type verboseWord struct {
 	End   float64 `json:"end"`
 }
 
+// diarizedBody is response_format diarized_json.
+type diarizedBody struct {
+	Text     string            `json:"text"`
+	Usage    usage             `json:"usage"`
+	Task     string            `json:"task"`
+	Duration float64           `json:"duration"`
+	Segments []diarizedSegment `json:"segments"`
+}
+
+type diarizedSegment struct {
+	Type    string  `json:"type"`
+	ID      string  `json:"id"`
+	Start   float64 `json:"start"`
+	End     float64 `json:"end"`
+	Text    string  `json:"text"`
+	Speaker string  `json:"speaker"` // "" where nobody could be told apart
+}
+
 // openaiAnswer writes a transcript in the form that was asked for.
 func openaiAnswer(w http.ResponseWriter, want asked, t transcript.Transcript) error {
 	switch want.format {
@@ -57,6 +79,8 @@ func openaiAnswer(w http.ResponseWriter, want asked, t transcript.Transcript) er
 		return writeJSON(w, http.StatusOK, verboseBody{Text: t.Text, Usage: usageOf(t)})
 	case "verbose_json":
 		return writeJSON(w, http.StatusOK, verbose(t, want.words))
+	case diarizedJSON:
+		return writeJSON(w, http.StatusOK, diarized(t))
 	case "text":
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		_, _ = w.Write([]byte(t.Text + "\n")) // an error means that the client has gone
@@ -84,6 +108,16 @@ func verbose(t transcript.Transcript, words bool) verboseBody {
 				b.Words = append(b.Words, verboseWord{word.Text, word.Start, word.End})
 			}
 		}
+	}
+	return b
+}
+
+func diarized(t transcript.Transcript) diarizedBody {
+	b := diarizedBody{Text: t.Text, Usage: usageOf(t), Task: t.Task, Duration: t.Duration, Segments: []diarizedSegment{}}
+	for _, s := range t.Segments {
+		b.Segments = append(b.Segments, diarizedSegment{
+			Type: "transcript.text.segment", ID: fmt.Sprintf("seg_%d", s.ID), Start: s.Start, End: s.End, Text: s.Text, Speaker: s.Speaker,
+		})
 	}
 	return b
 }

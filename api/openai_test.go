@@ -107,6 +107,9 @@ func TestOpenAIFormats(t *testing.T) {
 			"application/json", verbose + words},
 		{transcriptions, []string{"response_format", "verbose_json", "language", "bn", "timestamp_granularities", "word"},
 			"application/json", strings.Replace(verbose, "english", "bengali", 1) + words},
+		{transcriptions, []string{"response_format", "diarized_json"}, "application/json", text + `,"task":"transcribe","duration":2.2,"segments":[` +
+			`{"type":"transcript.text.segment","id":"seg_0","start":0,"end":1,"text":"Ask not.","speaker":""},` +
+			`{"type":"transcript.text.segment","id":"seg_1","start":1.2,"end":2.2,"text":"What can you do?","speaker":""}]}`},
 		{translations, nil, "application/json", text + "}"},
 		{translations, []string{"response_format", "text", "model", "whisper-1"}, plain, "Ask not. What can you do?\n"},
 		{translations, []string{"response_format", "verbose_json", "language", "de"}, "application/json",
@@ -118,7 +121,7 @@ func TestOpenAIFormats(t *testing.T) {
 		}
 	}
 	// The tasks are in the history, as all others.
-	if n := r.listed(r.ada); n != 13 {
+	if n := r.listed(r.ada); n != 14 {
 		t.Errorf("%d tasks in the history", n)
 	}
 	r.work(func(context.Context, *queue.Delivery) (transcript.Transcript, error) {

@@ -43,6 +43,9 @@ times = [t for w in verbose.words for t in (w.start, w.end)]
 assert times == sorted(times) and 0 <= times[0] and times[-1] <= 11, times
 assert all(s.start < s.end and s.avg_logprob < 0 for s in verbose.segments), verbose.segments
 
+diarized = transcribe(response_format="diarized_json")
+same("diarized_json", (diarized.text, {s.speaker for s in diarized.segments}, round(diarized.duration)), (text, {"Speaker 1"}, 11))
+
 deltas, done = [], None
 for event in transcribe(stream=True):
     if event.type == "transcript.text.delta":
