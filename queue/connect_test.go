@@ -48,3 +48,28 @@ func TestPatiently(t *testing.T) {
 		}
 	})
 }
+
+// A question that got lost with the server that it went to is asked again, well before the caller's time is over.
+func TestLostQuestionIsAskedAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)
+		defer stop()
+		start, asked := time.Now(), 0
+		err := patiently(ctx, func(ctx context.Context) error {
+			if asked++; asked == 1 {
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			return nil
+		})
+		if err != nil || asked != 2 || time.Since(start) > 10*time.Second {
+			t.Errorf("%v after %d times in %v", err, asked, time.Since(start))
+		}
+		start = time.Now()
+		silent := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+		if err := patiently(ctx, silent); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > 30*time.Second {
+			t.Errorf("a server that says nothing: %v after %v", err, time.Since(start))
+		}
+	})
+}

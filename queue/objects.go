@@ -120,7 +120,7 @@ func (o *objects) upload(ctx context.Context, r io.Reader, info *jetstream.Objec
 func (o *objects) send(ctx context.Context, subject string, n uint32, nuid string, data []byte) error {
 	m := nats.NewMsg(subject)
 	m.Data = data
-	return patiently(ctx, func() error {
+	return patiently(ctx, func(ctx context.Context) error {
 		if _, err := o.js.PublishMsg(ctx, m, jetstream.WithMsgID(chunkID(nuid, n))); err != nil {
 			return fmt.Errorf("store chunk of object: %w", err)
 		}
@@ -155,17 +155,26 @@ func (o *objects) fetch(ctx context.Context, name string, dst io.Writer) error {
 
 // chunk reads the first of an object's chunks whose sequence is seq or greater.
 func (o *objects) chunk(ctx context.Context, nuid string, seq uint64) (m *jetstream.RawStreamMsg, err error) {
-	err = patiently(ctx, func() (err error) {
+	err = patiently(ctx, func(ctx context.Context) (err error) {
 		m, err = o.stream.GetMsg(ctx, seq, jetstream.WithGetMsgSubject(chunkSubject(o.bucket, nuid)))
 		return err
 	})
 	return m, err
 }
 
-// patiently calls fn again, a few times, where the broker does not answer: a restart must not cost an upload.
-func patiently(ctx context.Context, fn func() error) error {
+// answerTime is how long one question to the broker waits: the answer to what was asked just before it went away never comes.
+const answerTime = 5 * time.Second
+
+// patiently calls fn again, a few times, where the broker does not answer: a restart must not cost an upload. Each call has
+// answerTime at most.
+func patiently(ctx context.Context, fn func(context.Context) error) error {
+	once := func() error {
+		ctx, cancel := context.WithTimeout(ctx, answerTime)
+		defer cancel()
+		return fn(ctx)
+	}
 	for left := 4; ; left-- {
-		err := fn()
+		err := once()
 		if err == nil || left == 0 || !passing(err) || !sleep(ctx, time.Second) {
 			return err
 		}

@@ -174,7 +174,7 @@ func (r *audioReader) leap() (bool, error) {
 // find loads the chunk that holds pos, which is somewhere after the one at hand.
 func (r *audioReader) find() error {
 	var found piece
-	err := patiently(r.ctx, func() (err error) {
+	err := patiently(r.ctx, func(context.Context) (err error) {
 		found, err = r.walk()
 		return err
 	})

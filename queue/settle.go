@@ -17,13 +17,14 @@ import (
 func (d *Delivery) finish(ctx context.Context, t transcript.Transcript, err error) {
 	d.settle.Do(func() {
 		v := d.w.cfg.judge(err, context.Cause(ctx), d.w.stopping(), d.rec)
-		// Not bound to the handler's context, which has often ended; the lease bounds it.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.w.cfg.AckWait)
-		defer cancel()
+		// Not bound to the handler's context, which has often ended; the lease bounds it, which is renewed until the result is stored.
+		ctx = context.WithoutCancel(ctx)
 		if v.outcome == OutcomeDone {
 			v = d.store(ctx, t, v)
 		}
 		d.stopKeeper()
+		ctx, cancel := context.WithTimeout(ctx, d.w.cfg.AckWait)
+		defer cancel()
 		if failpoint.On && v.result != "" {
 			failpoint.Hit(failpoint.ResultStored)
 		}
@@ -39,6 +40,8 @@ func (d *Delivery) finish(ctx context.Context, t transcript.Transcript, err erro
 
 // store writes the result under a name that only this claim uses, and turns v into a retry where that is impossible.
 func (d *Delivery) store(ctx context.Context, t transcript.Transcript, v verdict) verdict {
+	ctx, cancel := context.WithTimeout(ctx, d.w.cfg.AckWait)
+	defer cancel()
 	t.Timings.QueueWait = d.Waited.Seconds()
 	data, err := json.Marshal(t)
 	if err == nil {
