@@ -326,7 +326,7 @@ func TestLoudnessIsCorrectedBelowThePeak(t *testing.T) {
 }
 
 func TestCancelEndsTheDecoder(t *testing.T) {
-	path := media(t, "a.wav", "-f", "lavfi", "-i", "sine=440:d=900:r=16000")
+	path := media(t, "a.wav", "-f", "lavfi", "-i", "sine=440:d=120:r=16000")
 	ctx, cancel := context.WithCancel(t.Context())
 	tl := tools(t)
 	tl.MaxScratch = -1

@@ -128,7 +128,8 @@ func (s *score) hear(t *testing.T, f *voices.Finder, path string, ref []bench.Tu
 }
 
 // TestDiarizationErrorRate measures who speaks when on recordings of two speakers and on mixtures of two, three and four voices.
-// MIXTURES says how many of each; docs/SPEAKERS.md has the figures of 20.
+// MIXTURES says how many of each,
+// of two minutes; docs/SPEAKERS.md has the figures of 10.
 func TestDiarizationErrorRate(t *testing.T) {
 	dir, ok := testmedia.Corpus()
 	if !ok {
@@ -144,8 +145,9 @@ func TestDiarizationErrorRate(t *testing.T) {
 			t.Errorf("%s: more than %.0f %%, or not two speakers", name, 100*most)
 		}
 	}
-	n := 1
+	n, seconds := 1, 60.0
 	if text := os.Getenv("MIXTURES"); text != "" {
+		seconds = 120
 		var err error
 		if n, err = strconv.Atoi(text); err != nil {
 			t.Fatal(err)
@@ -167,7 +169,7 @@ func TestDiarizationErrorRate(t *testing.T) {
 				}
 				speakers = append(speakers, of)
 			}
-			path, spoken, err := testmedia.Mix(t.Context(), t.TempDir(), speakers, uint64(seed), 120)
+			path, spoken, err := testmedia.Mix(t.Context(), t.TempDir(), speakers, uint64(seed), seconds)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -288,7 +288,7 @@ func TestConvertIntoTheStore(t *testing.T) {
 		t.Errorf("resolved %+v, %v", got, err)
 	}
 	list, err := fresh.List()
-	if err != nil || len(list) != 35 || list[34].Entry != e || !list[34].Present || list[0].Present {
+	if err != nil || len(list) != 37 || list[36].Entry != e || !list[36].Present || list[0].Present {
 		t.Errorf("%d in the list, %v: %+v", len(list), err, list[len(list)-1])
 	}
 	path := s.path(e)
@@ -354,7 +354,7 @@ func TestRecordsCannotMislead(t *testing.T) {
 			t.Errorf("%s is %+v, %v, want an error about its record", name, e, err)
 		}
 	}
-	if list, err := s.List(); err != nil || len(list) != 35 {
+	if list, err := s.List(); err != nil || len(list) != 37 {
 		t.Errorf("%d in the list, %v, want the registry and one more", len(list), err)
 	}
 }

@@ -63,7 +63,7 @@ same("model", client.models.retrieve("whisper-1").owned_by, "steno")
 for what, kind, call in [
     ("unknown model", openai.UnprocessableEntityError, lambda: transcribe_as("no-such-model")),
     ("no audio", openai.UnprocessableEntityError, lambda: client.audio.transcriptions.create(model="whisper-1", file=("a.wav", b"text"))),
-    ("no such format", openai.UnprocessableEntityError, lambda: transcribe(response_format="diarized_json")),
+    ("no such format", openai.UnprocessableEntityError, lambda: transcribe(response_format="jsonl")),
     ("wrong key", openai.AuthenticationError, lambda: openai.OpenAI(base_url=base, api_key="sk-steno-x", max_retries=0).models.list()),
 ]:
 
