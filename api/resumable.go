@@ -50,18 +50,21 @@ type resumable struct {
 	dir   string
 	tus   *tus.UnroutedHandler
 	bytes filestore.FileStore
-	locks *memorylocker.MemoryLocker
+	locks *interrupts
 }
 
 func newResumable(s *Server) (*resumable, error) {
 	if err := os.MkdirAll(s.cfg.Partial, 0o700); err != nil {
 		return nil, fmt.Errorf("make the folder for uploads: %w", err)
 	}
-	u := &resumable{s: s, dir: s.cfg.Partial, bytes: filestore.New(s.cfg.Partial), locks: memorylocker.New()}
+	u := &resumable{s: s, dir: s.cfg.Partial, bytes: filestore.New(s.cfg.Partial)}
 	u.bytes.DirModePerm, u.bytes.FileModePerm = 0o700, 0o600
+	u.locks = &interrupts{
+		DataStore: u.bytes, TerminaterDataStore: u.bytes, Locker: memorylocker.New(), waiting: map[string]chan struct{}{},
+	}
 	parts := tus.NewStoreComposer()
-	parts.UseCore(u.bytes)
-	parts.UseTerminater(u.bytes)
+	parts.UseCore(u.locks)
+	parts.UseTerminater(u.locks)
 	parts.UseLocker(u.locks)
 	var err error
 	u.tus, err = tus.NewUnroutedHandler(tus.Config{
