@@ -31,8 +31,8 @@ var blocks = []struct {
 }{{12, 1}, {24, 2}, {16, 2}}
 
 // Embedder returns CAM++ as an ONNX model: input "features" float32 [N, T, Bands], output "embedding" float32 [N, 192]. saved is
-// what PyTorch has saved; what is read of it must be 32-bit floats. N and T are free, but below 3 frames there is no deviation, and
-// 0 stands for it.
+// what PyTorch has saved; what is read of it must be 32-bit floats. N and T are free, but below 3 frames there is no deviation,
+// and 0 stands for it.
 //
 // From 30 frames on the values are PyTorch's to 1e-5. A normalisation that follows a convolution is folded into it, and a mask is
 // computed once for a segment, not for each frame of it. The trunk's convolutions have a height of 1: ONNX Runtime keeps to its
