@@ -46,11 +46,11 @@ const (
 // decoder could be made to read; ID.file names the file that an upload became. An id begins with that of its user. Gateways do
 // not share the folder: an upload goes on at the one where it began.
 type resumable struct {
-	s     *Server
-	dir   string
-	tus   *tus.UnroutedHandler
-	bytes filestore.FileStore
-	locks *interrupts
+	s       *Server
+	dir     string
+	tus     *tus.UnroutedHandler
+	bytes   filestore.FileStore
+	uploads *interrupts
 }
 
 func newResumable(s *Server) (*resumable, error) {
@@ -59,13 +59,13 @@ func newResumable(s *Server) (*resumable, error) {
 	}
 	u := &resumable{s: s, dir: s.cfg.Partial, bytes: filestore.New(s.cfg.Partial)}
 	u.bytes.DirModePerm, u.bytes.FileModePerm = 0o700, 0o600
-	u.locks = &interrupts{
+	u.uploads = &interrupts{
 		DataStore: u.bytes, TerminaterDataStore: u.bytes, Locker: memorylocker.New(), waiting: map[string]chan struct{}{},
 	}
 	parts := tus.NewStoreComposer()
-	parts.UseCore(u.locks)
-	parts.UseTerminater(u.locks)
-	parts.UseLocker(u.locks)
+	parts.UseCore(u.uploads)
+	parts.UseTerminater(u.uploads)
+	parts.UseLocker(u.uploads)
 	var err error
 	u.tus, err = tus.NewUnroutedHandler(tus.Config{
 		StoreComposer: parts, BasePath: uploadsPath, MaxSize: s.cfg.MaxUpload, DisableDownload: true, DisableConcatenation: true,
@@ -235,7 +235,7 @@ func (u *resumable) finish(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer leave()
-	lock, err := u.locks.NewLock(id)
+	lock, err := u.uploads.NewLock(id)
 	if err != nil {
 		return err
 	}

@@ -264,10 +264,13 @@ const waveformSteps = 8000
 func (j *run) merge(ctx context.Context, lang language, voices *diarization) (transcript.Transcript, error) {
 	segs, err := j.report.all()
 	if err == nil {
-		segs, err = j.name(ctx, segs, voices)
+		segs, err = j.nameSpeakers(ctx, segs, voices)
 	}
 	if err != nil {
 		return transcript.Transcript{}, err
+	}
+	if !j.in.Job.Params.Words {
+		segs = withoutWords(segs)
 	}
 	tl := j.streams[0].Timeline()
 	t := transcript.Transcript{

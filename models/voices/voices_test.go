@@ -161,7 +161,7 @@ func (n ears) Segment(pcm []float32) ([]float32, error) {
 		set := 0
 		if v != 0 {
 			if _, known := numbers[v]; !known {
-				numbers[v] = len(numbers) % local
+				numbers[v] = len(numbers) % windowVoices
 			}
 			set = 1 + numbers[v]
 		}

@@ -15,7 +15,7 @@ const (
 	Window       = 10 * Rate // samples
 	WindowFrames = 589
 	Sets         = 7
-	local        = 3   // voices within a window
+	windowVoices = 3   // that a window knows apart
 	frameHop     = 270 // samples
 	frameReach   = 991 // samples that a frame depends on: its middle is half of them after its start
 )
@@ -118,7 +118,7 @@ func (l *listener) window(pcm []float32) (window, error) {
 		return w, nil
 	}
 	features := l.bank.features(pcm)
-	for v := range local {
+	for v := range windowVoices {
 		pieces, err := l.voice(w.speak, uint8(1)<<v, features)
 		if err != nil {
 			return window{}, err
@@ -142,7 +142,7 @@ func argmax(x []float32) int {
 func (l *listener) voice(speak []uint8, bit uint8, features []float32) ([]piece, error) {
 	var pieces []piece
 	for _, p := range stretches(speak, bit) {
-		vector, err := l.know(speak, p, features, func(s uint8) bool { return s == bit })
+		vector, err := l.embed(speak, p, features, func(s uint8) bool { return s == bit })
 		if err != nil {
 			return nil, err
 		}
@@ -162,7 +162,7 @@ func (l *listener) voice(speak []uint8, bit uint8, features []float32) ([]piece,
 		if n < shortest {
 			return nil, nil
 		}
-		vector, err := l.know(speak, rest, features, is)
+		vector, err := l.embed(speak, rest, features, is)
 		if rest.vector = vector; err != nil || vector == nil {
 			return nil, err
 		}
@@ -208,8 +208,8 @@ func stretches(speak []uint8, bit uint8) []piece {
 	return pieces
 }
 
-// know listens to those frames of a piece that is takes.
-func (l *listener) know(speak []uint8, p piece, features []float32, is func(uint8) bool) ([]float64, error) {
+// embed makes a vector of those frames of a piece that is takes; nil where there is nothing to be heard.
+func (l *listener) embed(speak []uint8, p piece, features []float32, is func(uint8) bool) ([]float64, error) {
 	var heard []float32
 	for i := range len(features) / Bands {
 		middle := i*frameStep + frameSize/2
