@@ -605,8 +605,15 @@ func (o *Oracle) Idle(ctx context.Context, n *Node) (map[string]float64, error) 
 	if left := n.Scratch(); len(left) > 0 {
 		o.Wrong("I5", "left in the scratch folder: %q", left)
 	}
-	helpers := slices.DeleteFunc(children(n.run.pid()), func(c child) bool { return c.name == "steno-engine" })
-	for _, c := range left(helpers, 5*time.Second) {
+	// An engine that has just been started has no name of its own yet, so each look asks for the names anew.
+	var helpers []child
+	for end := time.Now().Add(5 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		helpers = slices.DeleteFunc(children(n.run.pid()), func(c child) bool { return c.name == "steno-engine" })
+		if len(helpers) == 0 || time.Now().After(end) {
+			break
+		}
+	}
+	for _, c := range helpers {
 		o.Wrong("I5", "process %d %s still runs", c.pid, c.name)
 	}
 	return m, nil
