@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -109,9 +110,14 @@ func sooner(t time.Time) time.Time {
 	return time.Now().Add(time.Until(t) / 60)
 }
 
-// hastily is the same gateway on connections that have little time.
+// hastily is the same gateway on connections that have little time, and of which the kernel keeps little that nobody reads.
 func (r *rig) hastily() *rig {
-	at := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) { r.server.ServeHTTP(hasty{w}, q) }))
+	at := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) { r.server.ServeHTTP(hasty{w}, q) }))
+	at.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		_ = c.(*net.TCPConn).SetWriteBuffer(64 << 10)
+		return ctx
+	}
+	at.Start()
 	r.Cleanup(at.Close)
 	return &rig{T: r.T, base: at.URL, server: r.server, store: r.store, q: r.q, reg: r.reg, ada: r.ada, eve: r.eve}
 }
