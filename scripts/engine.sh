@@ -29,17 +29,18 @@ options=(
 # Beside the public headers: ggml's own, which say what a backend is (models/whisper/accel.c) and how the CPU's multiplies (gemm.c).
 headers=(ggml/src/ggml-impl.h ggml/src/ggml-backend-impl.h ggml/src/ggml-cpu/ggml-cpu-impl.h ggml/src/ggml-cpu/llamafile/sgemm.h)
 
-# ggml's products on the CPU go through gemm.c. Other linkers than those of Linux do not know the flag: all stays with ggml there.
+# ggml's products on the CPU go through gemm.c, and what whisper.cpp does to the attention through attention.c. Other linkers than those
+# of Linux do not know the flag: all stays with the library there.
 wrap=
-[ "$(uname)" = Linux ] && wrap=-Wl,--wrap=llamafile_sgemm
+[ "$(uname)" = Linux ] && wrap="-Wl,--wrap=llamafile_sgemm -Wl,--wrap=ggml_map_custom1"
 
 src=$build/engine/src
 engine=$build/engine
-defines=${wrap:+-DSTENO_WRAP_GEMM}
+defines=${wrap:+-DSTENO_WRAP}
 if [ "${1-}" = portable ]; then
     engine=$build/engine-portable
-    defines="-DSTENO_WRAP_GEMM -DSTENO_VARIANTS"
-    wrap= # done where a variant is made
+    defines="-DSTENO_WRAP -DSTENO_VARIANTS"
+    wrap=-Wl,--wrap=ggml_map_custom1 # the products are caught where a variant is made
 fi
 obj=$engine/obj
 

@@ -66,7 +66,9 @@ type Token struct {
 	Time    float64 // Timestamp: seconds from the window's start
 	Prob    float64
 	Logprob float64
-	At      float64 // Text: when it is spoken, seconds from the window's start; below 0 where unknown
+	// Attention of a Text is how much it rests on each 20 ms from the window's start, in standard deviations over the window's tokens;
+	// empty where that is not known.
+	Attention []float32
 }
 
 // Kind of a token.
@@ -230,8 +232,9 @@ func (d *decoder) keep(pieces []piece, out Output, from int) {
 			CompressionRatio: CompressionRatio(text),
 		}
 		if d.req.Words {
-			s.Words = words(p)
-			placeWords(s.Words, p, d.spokenIn(p, from))
+			var heard [][]float32
+			s.Words, heard = words(p)
+			placeWords(s.Words, heard, p, d.spokenIn(p, from))
 			for i := range s.Words {
 				s.Words[i].Start += offset
 				s.Words[i].End += offset

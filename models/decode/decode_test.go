@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -59,7 +60,7 @@ func said(parts ...any) Output {
 			o.Tokens = append(o.Tokens, Token{Kind: Timestamp, Time: v})
 		case string:
 			for _, w := range strings.SplitAfter(v, " ") {
-				o.Tokens = append(o.Tokens, Token{Text: w, Prob: 0.9, Logprob: -0.1, At: -1})
+				o.Tokens = append(o.Tokens, Token{Text: w, Prob: 0.9, Logprob: -0.1})
 			}
 		}
 	}
@@ -256,18 +257,22 @@ func TestFullContextOption(t *testing.T) {
 
 func TestWords(t *testing.T) {
 	p := piece{start: 1, end: 3, parts: []Token{
-		{Text: " Hel", At: 1.1, Prob: 1}, {Text: "lo", At: 1.3, Prob: 0.5}, {Text: ",", At: 1.6, Prob: 1}, {Text: " wor", At: 2, Prob: 1}, {Text: "ld", At: 2.2, Prob: 1},
+		{Text: " Hel", Attention: []float32{4, 0, 0}, Prob: 1}, {Text: "lo", Attention: []float32{1, 3, 0}, Prob: 0.5}, {Text: ",", Prob: 1},
+		{Text: " wor", Attention: []float32{0, 0, 2}, Prob: 1}, {Text: "ld", Attention: []float32{0, 0, 5}, Prob: 1},
 	}}
-	ws := words(p)
+	ws, heard := words(p)
 	if len(ws) != 2 || ws[0].Text != "Hello," || ws[1].Text != "world" {
 		t.Fatalf("words %+v, want Hello, and world", ws)
 	}
-	if ws[0].Start != 1.1 || ws[1].Start != 2 {
-		t.Errorf("starts %+v, want 1.1 and 2", ws)
+	if !slices.Equal(heard[0], []float32{4, 3, 0}) || !slices.Equal(heard[1], []float32{0, 0, 5}) {
+		t.Errorf("attention %v, want the most of each word's tokens", heard)
+	}
+	if !slices.Equal(p.parts[0].Attention, []float32{4, 0, 0}) {
+		t.Errorf("the first token's attention is now %v", p.parts[0].Attention)
 	}
 	// "日本" whose second character is split over two tokens.
-	cjk := piece{end: 2, parts: []Token{{Text: "日", At: 0}, {Text: "\xe6\x9c", At: 1}, {Text: "\xac", At: 1}}}
-	if ws := words(cjk); len(ws) != 2 || ws[1].Text != "本" {
+	cjk := piece{end: 2, parts: []Token{{Text: "日"}, {Text: "\xe6\x9c"}, {Text: "\xac"}}}
+	if ws, _ := words(cjk); len(ws) != 2 || ws[1].Text != "本" {
 		t.Errorf("words %+v, want 日 and 本", ws)
 	}
 }

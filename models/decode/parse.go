@@ -1,6 +1,7 @@
 package decode
 
 import (
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -55,13 +56,11 @@ func parse(tokens []Token, length float64) []piece {
 }
 
 // words joins the tokens of a piece to words: a token that starts with a space starts a word. Scripts without spaces give
-// one word per whole character run that the tokens allow. Their starts are those that the attention has, in seconds from the
-// window's start.
-func words(p piece) []transcript.Word {
-	var ws []transcript.Word
+// one word per whole character run that the tokens allow. Of each word it gives the attention, too: the most that any of its tokens has.
+func words(p piece) (ws []transcript.Word, heard [][]float32) {
 	var probs []float64
 	var text string
-	at := -1.0
+	var rests []float32
 	flush := func() {
 		clean := strings.TrimSpace(strings.ToValidUTF8(text, ""))
 		if clean != "" {
@@ -69,22 +68,33 @@ func words(p piece) []transcript.Word {
 			for _, v := range probs {
 				sum += v
 			}
-			ws = append(ws, transcript.Word{Start: at, Text: clean, Probability: sum / float64(len(probs))})
+			ws = append(ws, transcript.Word{Text: clean, Probability: sum / float64(len(probs))})
+			heard = append(heard, rests)
 		}
-		text, probs, at = "", nil, -1
+		text, probs, rests = "", nil, nil
 	}
 	for _, t := range p.parts {
 		if strings.HasPrefix(t.Text, " ") || (text != "" && utf8.ValidString(text) && spaceless(text)) {
 			flush()
 		}
-		if at < 0 {
-			at = t.At
-		}
 		text += t.Text
 		probs = append(probs, t.Prob)
+		rests = most(rests, t.Attention)
 	}
 	flush()
-	return ws
+	return ws, heard
+}
+
+// most gives the larger of each two values, and is a where b is empty. Neither is changed.
+func most(a, b []float32) []float32 {
+	if len(a) == 0 {
+		return b
+	}
+	a = slices.Clone(a)
+	for i := range min(len(a), len(b)) {
+		a[i] = max(a[i], b[i])
+	}
+	return a
 }
 
 // spaceless reports whether text ends in a script that is written without spaces between words.

@@ -8,17 +8,17 @@ import (
 	"steno/transcript"
 )
 
-// The attention of the decoder tells when most words begin, to a few hundredths of a second; but over some stretches it rests on
-// one place while whole clauses go by, and tells seconds too early or too late. So each word is given the place that fits three
-// things best: where the attention has it, how long a word of its length takes at the pace of its segment, and where somebody
-// speaks. A place that is far off counts no more than one that is a little off, so that a stretch without guidance is laid out
-// by length.
+// The attention of the decoder follows what is said, to a few hundredths of a second, but rests on the pause before a word, too, and
+// now and then on something else. So each word is given the stretch that fits three things best: how much of the word's attention lies
+// there, how long a word of its length takes at the pace of its segment, and where somebody speaks. What the attention has in pauses
+// does not count.
 
 const (
 	// stepSeconds is the grid of word times, that of the attention.
 	stepSeconds = 0.02
-	// attentionSpread in seconds is how far the attention is off where it is right; attentionMost how many spreads count at most.
-	attentionSpread, attentionMost = 0.08, 3.0
+	// attentionWeight weighs what lies in a word's stretch of its attention, in standard deviations times steps. Between 0.02 and 0.3 the
+	// errors hardly differ. attentionMost keeps a broken model's in bounds.
+	attentionWeight, attentionMost = 0.05, 100
 	// paceWeight weighs the squared logarithm of how much longer or shorter than expected a word is, against the attention. pacePad
 	// in steps is added to both, for short words vary more.
 	paceWeight, pacePad = 1.5, 2.0
@@ -32,10 +32,10 @@ const (
 	wordPad, figureLetters = 2, 4
 )
 
-// placeWords gives the words of a piece their starts and ends, in seconds from the window's start. Start holds what the attention
-// says, or less than 0 where it says nothing; what lies before the piece counts as nothing, too. spoken[k] is in how many steps
-// from the piece's start to step k somebody speaks.
-func placeWords(ws []transcript.Word, p piece, spoken []int) {
+// placeWords gives the words of a piece their starts and ends, in seconds from the window's start. heard[i] is how much the i-th word
+// rests on each step of the window, in standard deviations over all tokens; it may end early, as where nothing is known. spoken[k] is
+// in how many steps from the piece's start to step k somebody speaks.
+func placeWords(ws []transcript.Word, heard [][]float32, p piece, spoken []int) {
 	n, last := len(ws), len(spoken)-1
 	if n == 0 {
 		return
@@ -53,11 +53,12 @@ func placeWords(ws []transcript.Word, p piece, spoken []int) {
 	}
 	cost := make([]float64, last+1) // of the words so far, where the next one begins at a step
 	for k := range cost {
-		cost[k] = lateStart*float64(spoken[k]) + startCost(ws[0].Start-p.start, k, spoken)
+		cost[k] = lateStart*float64(spoken[k]) + startCost(k, spoken)
 	}
 	until := runs(spoken)
 	from := make([][]int16, n) // where a word begins, by where the next one does
 	pace := make([]float64, last+1)
+	held := make([]float64, last+1) // of the attention of a word, from the piece's start to a step
 	for i, w := range ws {
 		expected := float64(spoken[last])*weigh(w.Text)/letters + pacePad
 		longest := longestWord * int(expected+longestPad)
@@ -65,6 +66,7 @@ func placeWords(ws []transcript.Word, p piece, spoken []int) {
 			away := math.Log((float64(v) + pacePad) / expected)
 			pace[v] = paceWeight * away * away
 		}
+		hold(held, heard[i], int(math.Round(p.start/stepSeconds)), spoken)
 		next := make([]float64, last+1)
 		from[i] = make([]int16, last+1)
 		for k := range next {
@@ -73,7 +75,7 @@ func placeWords(ws []transcript.Word, p piece, spoken []int) {
 				continue
 			}
 			for b := k - 1; b >= i && spoken[k]-spoken[b] <= longest; b-- {
-				c := cost[b] + pace[spoken[k]-spoken[b]]
+				c := cost[b] + pace[spoken[k]-spoken[b]] + held[b] - held[k]
 				if spoken[k] > until[b] {
 					c += tornWord
 				}
@@ -82,7 +84,7 @@ func placeWords(ws []transcript.Word, p piece, spoken []int) {
 				}
 			}
 			if i+1 < n {
-				next[k] += startCost(ws[i+1].Start-p.start, k, spoken)
+				next[k] += startCost(k, spoken)
 			}
 		}
 		cost = next
@@ -112,16 +114,24 @@ func runs(spoken []int) []int {
 	return until
 }
 
-// startCost is what it costs that a word begins at step k, where the attention has it at the second at.
-func startCost(at float64, k int, spoken []int) float64 {
-	c := 0.0
+// hold adds up what a word's attention has in the spoken steps of a piece that starts at a step of the window.
+func hold(held []float64, attention []float32, from int, spoken []int) {
+	for k := range len(held) - 1 {
+		held[k+1] = held[k]
+		if at := from + k; at < len(attention) && spoken[k+1] > spoken[k] {
+			if v := float64(attention[at]); !math.IsNaN(v) {
+				held[k+1] += attentionWeight * max(-attentionMost, min(attentionMost, v))
+			}
+		}
+	}
+}
+
+// startCost is what it costs that a word begins at step k.
+func startCost(k int, spoken []int) float64 {
 	if k+1 < len(spoken) && spoken[k+1] == spoken[k] {
-		c = silentStart
+		return silentStart
 	}
-	if at < 0 {
-		return c
-	}
-	return c + min(math.Abs(at-float64(k)*stepSeconds)/attentionSpread, attentionMost)
+	return 0
 }
 
 // weigh is how long a word takes, in letters.

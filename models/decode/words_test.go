@@ -2,6 +2,7 @@ package decode
 
 import (
 	"math"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -24,39 +25,58 @@ func spokenOf(marks string) []int {
 	return spoken
 }
 
+// rests is the attention of a word in a window of 3 s that lies from one second to another.
+func rests(from, to float64) []float32 {
+	a := make([]float32, 150)
+	for k := range a {
+		a[k] = -0.3
+		if at := float64(k) * stepSeconds; at >= from-1e-9 && at < to-1e-9 {
+			a[k] = 4
+		}
+	}
+	return a
+}
+
 // Where the attention rests on one place the words are laid out by their lengths; where it is right they stay; none begins in a
-// pause, or goes on after one.
+// pause, though the attention rests there, or goes on after one.
 func TestPlaceWords(t *testing.T) {
 	for name, c := range map[string]struct {
 		spoken   string
 		texts    []string
-		says     []float64
+		heard    [][]float32
 		want     []float64
 		within   float64
 		lastEnds float64
 	}{
 		"guided": {
-			"..........xxxxxxxxxxxxxxxxxxxx", []string{"this", "is", "a", "long", "sentence"}, []float64{-1, 1.4, 1.62, 1.8, 2.2},
+			"..........xxxxxxxxxxxxxxxxxxxx", []string{"this", "is", "a", "long", "sentence"},
+			[][]float32{rests(1, 1.4), rests(1.4, 1.62), rests(1.62, 1.8), rests(1.8, 2.2), rests(2.2, 3)},
 			[]float64{1, 1.4, 1.62, 1.8, 2.2}, 0.06, 3,
 		},
 		"attention rests": {
-			"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", []string{"five", "such", "word", "they", "have", "four"}, []float64{0, 2.98, 2.98, 2.98, 2.98, 2.98},
+			"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", []string{"five", "such", "word", "they", "have", "four"},
+			[][]float32{rests(2.9, 3), rests(2.9, 3), rests(2.9, 3), rests(2.9, 3), rests(2.9, 3), rests(2.9, 3)},
 			[]float64{0, 0.5, 1, 1.5, 2, 2.5}, 0.15, 3,
 		},
+		"nothing known": {
+			"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", []string{"five", "such", "word", "they", "have", "four"}, make([][]float32, 6),
+			[]float64{0, 0.5, 1, 1.5, 2, 2.5}, 0.05, 3,
+		},
 		"pause before a word": {
-			"xxxxxxxxxx..........xxxxxxxxxx", []string{"fellow", "americans", "ask", "not"}, []float64{-1, 0.4, 1.02, 2.5},
+			"xxxxxxxxxx..........xxxxxxxxxx", []string{"fellow", "americans", "ask", "not"},
+			[][]float32{rests(0, 0.4), rests(0.4, 1), rests(1, 2.3), rests(2.5, 3)},
 			[]float64{0, 0.4, 2, 2.5}, 0.1, 3,
 		},
 		"silence after the last": {
-			"xxxxxxxxxx....................", []string{"the", "end"}, []float64{-1, 0.5}, []float64{0, 0.5}, 0.06, 1,
+			"xxxxxxxxxx....................", []string{"the", "end"}, [][]float32{rests(0, 0.5), rests(0.5, 3)}, []float64{0, 0.5}, 0.06, 1,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ws := make([]transcript.Word, len(c.texts))
 			for i := range ws {
-				ws[i] = transcript.Word{Text: c.texts[i], Start: c.says[i]}
+				ws[i] = transcript.Word{Text: c.texts[i]}
 			}
-			placeWords(ws, piece{start: 0, end: 3}, spokenOf(c.spoken))
+			placeWords(ws, c.heard, piece{start: 0, end: 3}, spokenOf(c.spoken))
 			for i, w := range ws {
 				if math.Abs(w.Start-c.want[i]) > c.within {
 					t.Errorf("%q starts at %.2f s, want %.2f", w.Text, w.Start, c.want[i])
@@ -82,9 +102,19 @@ func TestPlacedWordsFollow(t *testing.T) {
 			d.voice = append(d.voice, span{at, at + rapid.IntRange(1, rate).Draw(t, "voice")})
 		}
 		ws := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) transcript.Word {
-			return transcript.Word{Text: rapid.StringMatching(`[a-z0-9日,]{1,9}`).Draw(t, "text"), Start: rapid.Float64Range(-1, 12).Draw(t, "at")}
+			return transcript.Word{Text: rapid.StringMatching(`[a-z0-9日,]{1,9}`).Draw(t, "text")}
 		}), 0, 40).Draw(t, "words")
-		placeWords(ws, p, d.spokenIn(p, 0))
+		values := rapid.OneOf(rapid.Float32Range(-3, 9), rapid.SampledFrom([]float32{
+			float32(math.NaN()), float32(math.Inf(1)), float32(math.Inf(-1)), math.MaxFloat32,
+		}))
+		heard := make([][]float32, len(ws))
+		for i := range heard {
+			few := rapid.SliceOfN(values, 0, 12).Draw(t, "attention")
+			for _, v := range few { // each for half a second
+				heard[i] = append(heard[i], slices.Repeat([]float32{v}, 25)...)
+			}
+		}
+		placeWords(ws, heard, p, d.spokenIn(p, 0))
 		last := p.start
 		for i, w := range ws {
 			if !(w.Start >= last-1e-9 && w.End >= w.Start && w.End <= p.end+1e-9) {
@@ -97,14 +127,19 @@ func TestPlacedWordsFollow(t *testing.T) {
 
 func BenchmarkPlaceWords(b *testing.B) {
 	ws := make([]transcript.Word, 90)
+	heard := make([][]float32, len(ws))
+	for i := range heard {
+		ws[i].Text = "fellow"
+		heard[i] = make([]float32, 1500)
+		for k := range 15 {
+			heard[i][16*i+k] = 4
+		}
+	}
 	spoken := make([]int, 1501)
 	for i := range spoken {
 		spoken[i] = i
 	}
 	for b.Loop() {
-		for i := range ws {
-			ws[i] = transcript.Word{Text: "fellow", Start: float64(i) / 3}
-		}
-		placeWords(ws, piece{end: 30}, spoken)
+		placeWords(ws, heard, piece{end: 30}, spoken)
 	}
 }

@@ -59,13 +59,15 @@ static struct ggml_tensor *build(struct ggml_context *ctx, steno_shape s) {
 	}
 	uint32_t seed = 1;
 	struct ggml_tensor *a = random_tensor(ctx, s.type, s.depth, s.columns, s.heads, &seed);
-	struct ggml_tensor *b = random_tensor(ctx, GGML_TYPE_F32, s.depth, s.rows, s.heads, &seed);
-	struct ggml_tensor *product = ggml_mul_mat(ctx, a, b);
 	if (!s.attention) {
+		struct ggml_tensor *product = ggml_mul_mat(ctx, a, random_tensor(ctx, GGML_TYPE_F32, s.depth, s.rows, s.heads, &seed));
 		return s.gelu ? ggml_gelu(ctx, product) : product;
 	}
+	struct ggml_tensor *q = ggml_permute(ctx, random_tensor(ctx, GGML_TYPE_F32, s.depth, s.heads, s.rows, &seed), 0, 2, 1, 3);
 	struct ggml_tensor *v = random_tensor(ctx, s.type, s.columns, s.depth, s.heads, &seed);
-	return ggml_mul_mat(ctx, v, ggml_soft_max_ext(ctx, product, NULL, 1 / sqrtf(s.depth), 0));
+	struct ggml_tensor *out = ggml_mul_mat(ctx, v, ggml_soft_max_ext(ctx, ggml_mul_mat(ctx, a, q), NULL, 1 / sqrtf(s.depth), 0));
+	out->data = q->data; // as ggml's allocator has it: nobody reads q once the scores are there
+	return out;
 }
 
 // compute runs a graph of the same numbers on a backend and returns its result, which lies in ctx.

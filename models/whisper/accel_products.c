@@ -175,27 +175,23 @@ void accel_mul_mat(accel *x, const struct ggml_tensor *product, const struct ggm
 	}
 }
 
-// attend computes one head for rows [from, from+count) of q: softmax(scale·q·kᵀ)·v.
-static void attend(float *dst, size_t ldc, source q, size_t from, size_t count, const uint32_t *k, source ks, const uint32_t *v,
-                   source vs, float scale, uint32_t *scratch) {
-	const size_t depth = matrix_words(q.n), length = matrix_words(ks.rows), width = matrix_panels(ks.rows) * MATRIX_PANEL;
-	uint32_t *rows = scratch, *weights = rows + line(QUERIES * depth);
+// attend computes one head for count rows of q, narrowed: softmax(scale·q·kᵀ)·v, the first row of which goes to dst.
+static void attend(float *dst, size_t ldc, const uint32_t *q, size_t depth, size_t count, const uint32_t *k, size_t keys,
+                   const uint32_t *v, size_t values, float scale, uint32_t *scratch) {
+	const size_t length = matrix_words(keys), width = matrix_panels(keys) * MATRIX_PANEL;
+	uint32_t *weights = scratch;
 	float *scores = (float *)(weights + QUERIES * length), sum[QUERIES];
-	for (size_t i = 0; i < count; i++) {
-		narrow(rows + i * depth, q, from + i, NULL);
-	}
-	for (size_t p = 0; p < matrix_panels(ks.rows); p++) {
-		matrix_multiply(scores + p * MATRIX_PANEL, width, rows, depth, count, k + p * MATRIX_PANEL * depth, MATRIX_PANEL, depth);
+	for (size_t p = 0; p < matrix_panels(keys); p++) {
+		matrix_multiply(scores + p * MATRIX_PANEL, width, q, depth, count, k + p * MATRIX_PANEL * depth, MATRIX_PANEL, depth);
 	}
 	for (size_t i = 0; i < count; i++) {
-		sum[i] = matrix_softmax(weights + i * length, scores + i * width, ks.rows, scale);
+		sum[i] = matrix_softmax(weights + i * length, scores + i * width, keys, scale);
 	}
-	for (size_t p = 0; p < matrix_panels(vs.rows); p++) {
-		matrix_multiply(dst + from * ldc + p * MATRIX_PANEL, ldc, weights, length, count, v + p * MATRIX_PANEL * length,
-		                columns_in(vs.rows, p), length);
+	for (size_t p = 0; p < matrix_panels(values); p++) {
+		matrix_multiply(dst + p * MATRIX_PANEL, ldc, weights, length, count, v + p * MATRIX_PANEL * length, columns_in(values, p), length);
 	}
 	for (size_t i = 0; i < count; i++) {
-		matrix_scale(dst + (from + i) * ldc, vs.rows, 1 / sum[i]);
+		matrix_scale(dst + i * ldc, values, 1 / sum[i]);
 	}
 }
 
@@ -205,39 +201,48 @@ static float scale_of(const struct ggml_tensor *softmax) {
 	return scale;
 }
 
+// pack_all packs all rows of s, which are the columns of a product.
+static void pack_all(uint32_t *to, source s, uint32_t *scratch) {
+	for (size_t p = 0; p < matrix_panels(s.rows); p++) {
+		pack(to + p * MATRIX_PANEL * matrix_words(s.n), s, p, scratch);
+	}
+}
+
+// accel_attention writes nothing before all that it reads is narrowed: ggml gives dst the memory of what nobody reads after the scores
+// are there, such as q.
 void accel_attention(accel *x, const struct ggml_tensor *kq, const struct ggml_tensor *softmax, const struct ggml_tensor *dst) {
 	const struct ggml_tensor *k = kq->src[0], *q = kq->src[1], *v = dst->src[0];
-	const size_t heads = dst->ne[2], blocks = (q->ne[1] + QUERIES - 1) / QUERIES;
-	const size_t k_words = matrix_panels(k->ne[1]) * MATRIX_PANEL * matrix_words(k->ne[0]);
-	const size_t v_words = matrix_panels(v->ne[1]) * MATRIX_PANEL * matrix_words(v->ne[0]);
+	const size_t heads = dst->ne[2], blocks = (q->ne[1] + QUERIES - 1) / QUERIES, depth = matrix_words(q->ne[0]);
 	const size_t width = matrix_panels(k->ne[1]) * MATRIX_PANEL;
-	const size_t work = line(QUERIES * matrix_words(q->ne[0])) + QUERIES * matrix_words(k->ne[1]) + QUERIES * width;
+	const size_t q_words = line(q->ne[1] * depth), k_words = width * matrix_words(k->ne[0]);
+	const size_t v_words = matrix_panels(v->ne[1]) * MATRIX_PANEL * matrix_words(v->ne[0]), head = k_words + v_words + q_words;
+	const size_t work = QUERIES * (matrix_words(k->ne[1]) + width);
 	const size_t packing = pack_scratch(k->ne[0] > v->ne[0] ? k->ne[0] : v->ne[0]);
 	const size_t each = work > packing ? work : packing;
 	const float scale = scale_of(softmax);
-	uint32_t *packed = room(x, heads * (k_words + v_words) + x->threads * each);
-	uint32_t *scratch = packed + heads * (k_words + v_words);
+	uint32_t *packed = room(x, heads * head + x->threads * each);
+	uint32_t *scratch = packed + heads * head;
 #pragma omp parallel num_threads(x->threads) if (x->threads > 1)
 	{
 		uint32_t *mine = scratch + (size_t)omp_get_thread_num() * each;
 #pragma omp for schedule(static)
 		for (size_t h = 0; h < heads; h++) {
-			uint32_t *to = packed + h * (k_words + v_words);
-			const source ks = plane(k, h, 0), vs = plane(v, h, 0);
-			for (size_t p = 0; p < matrix_panels(ks.rows); p++) {
-				pack(to + p * MATRIX_PANEL * matrix_words(ks.n), ks, p, mine);
-			}
-			for (size_t p = 0; p < matrix_panels(vs.rows); p++) {
-				pack(to + k_words + p * MATRIX_PANEL * matrix_words(vs.n), vs, p, mine);
+			uint32_t *to = packed + h * head;
+			const source qs = plane(q, h, 0);
+			pack_all(to, plane(k, h, 0), mine);
+			pack_all(to + k_words, plane(v, h, 0), mine);
+			for (size_t i = 0; i < qs.rows; i++) {
+				narrow(to + k_words + v_words + i * depth, qs, i, NULL);
 			}
 		}
 #pragma omp for schedule(static) collapse(2)
 		for (size_t h = 0; h < heads; h++) {
 			for (size_t b = 0; b < blocks; b++) {
-				const uint32_t *from = packed + h * (k_words + v_words);
-				float *out = (float *)((char *)dst->data + h * dst->nb[2]);
-				attend(out, dst->nb[1] / sizeof(float), plane(q, h, 0), b * QUERIES, least(q->ne[1] - b * QUERIES, QUERIES), from,
-				       plane(k, h, 0), from + k_words, plane(v, h, 0), scale, mine);
+				const uint32_t *from = packed + h * head;
+				const size_t first = b * QUERIES, ldc = dst->nb[1] / sizeof(float);
+				float *out = (float *)((char *)dst->data + h * dst->nb[2]) + first * ldc;
+				attend(out, ldc, from + k_words + v_words + first * depth, depth, least(q->ne[1] - first, QUERIES), from, k->ne[1],
+				       from + k_words, v->ne[1], scale, mine);
 			}
 		}
 	}

@@ -6,7 +6,7 @@
 
 #include <stdlib.h>
 
-#ifdef STENO_WRAP_GEMM // the build has told the linker so (scripts/engine.sh)
+#ifdef STENO_WRAP // the build has told the linker so (scripts/engine.sh)
 
 #include <ggml-cpu-impl.h>
 #include <sgemm.h>

@@ -24,6 +24,13 @@ typedef struct {
 	// thread worked for other windows.
 	int steps;
 	double encode, decode;
+	// attention is how much each token of the text, a row, rests on each 20 ms from the window's start, in standard deviations over the
+	// tokens; lag says by how many steps the heads of the model are late. NULL where it is not wanted (words) or could not be seen. Who
+	// runs the window frees it.
+	bool words;
+	int lag;
+	float *attention;
+	int attention_rows, attention_steps;
 	double since; // by the clock, while the thread works for this window; 0 while it does not
 } steno_window;
 

@@ -16,6 +16,7 @@ import "C"
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 	"unsafe"
 
@@ -71,8 +72,10 @@ func (s *state) Run(ctx context.Context, w decode.Window) (decode.Output, error)
 	*s.window = C.steno_window{
 		language: C.CString(w.Language), threads: C.int(w.Threads), audio_ctx: C.int(w.AudioCtx),
 		translate: C.bool(w.Translate), fallback: C.bool(w.Fallback), duration_ms: C.int(10 * wholeFrames(len(w.Samples))),
+		words: C.bool(s.m.opts.Words), lag: C.int(attentionLag(s.m.opts.Name)),
 	}
 	defer C.free(unsafe.Pointer(s.window.language))
+	defer func() { C.free(unsafe.Pointer(s.window.attention)) }()
 	s.grown = s.grown || w.Fallback
 	if w.Prompt != "" {
 		s.window.prompt = C.CString(w.Prompt)
@@ -130,13 +133,12 @@ func (s *state) hear(samples []float32, frames int) error {
 func (s *state) output() decode.Output {
 	var out decode.Output
 	eot, beg := s.m.lib.Whisper_token_eot(), s.m.lib.Whisper_token_beg()
-	// The library writes to each token when the path of the alignment leaves it: the next one begins there.
-	next := -1.0
+	attention := s.attention()
 	for i := range C.whisper_full_n_segments_from_state(s.c) {
 		out.NoSpeech = float64(C.whisper_full_get_segment_no_speech_prob_from_state(s.c, i))
 		for j := range C.whisper_full_n_tokens_from_state(s.c, i) {
 			d := C.whisper_full_get_token_data_from_state(s.c, i, j)
-			t := decode.Token{Prob: float64(d.p), Logprob: float64(d.plog), At: -1}
+			t := decode.Token{Prob: float64(d.p), Logprob: float64(d.plog)}
 			switch id := binding.Token(d.id); {
 			case id >= beg:
 				t.Kind, t.Time = decode.Timestamp, float64(id-beg)*0.02
@@ -146,14 +148,25 @@ func (s *state) output() decode.Output {
 				continue
 			default:
 				t.Text = C.GoString(C.whisper_token_to_str(s.m.ctx, d.id))
-				if s.m.opts.Words {
-					t.At, next = next, float64(d.t_dtw)/100
+				if len(attention) > 0 {
+					t.Attention, attention = attention[0], attention[1:]
 				}
 			}
 			out.Tokens = append(out.Tokens, t)
 		}
 	}
 	return out
+}
+
+// attention copies that of the last run's text, a row for each of its tokens.
+func (s *state) attention() [][]float32 {
+	w := s.window
+	if w.attention == nil {
+		return nil
+	}
+	steps := int(w.attention_steps)
+	all := slices.Clone(unsafe.Slice((*float32)(w.attention), int(w.attention_rows)*steps))
+	return slices.Collect(slices.Chunk(all, steps))
 }
 
 // Detect implements decode.Model.

@@ -7,8 +7,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -100,17 +102,23 @@ func TestWordTimes(t *testing.T) {
 	for _, s := range res.Segments {
 		words = append(words, s.Words...)
 	}
-	if len(words) != 22 {
-		t.Fatalf("%d words, want 22", len(words))
+	// Where pocketsphinx, laid over the text, has the words begin; it is off by 0.02 s itself (docs/ACCEPTANCE.md, "Word times").
+	begin := []float64{
+		0.31, 0.65, 0.99, 1.26, 1.65, 3.27, 4.01, 5.39, 5.63, 5.88, 6.44, 6.68, 6.93, 7.07, 8.17, 8.55, 8.84, 9.22, 9.39, 9.65, 9.80, 10.01,
 	}
-	// "ask" after the long pause: its place is known from the waveform to a tenth of a second.
-	if w := words[14]; w.Text != "ask" || w.Start < 8.0 || w.Start > 8.7 {
-		t.Errorf("word %+v, want ask between 8.0 and 8.7 s", w)
+	if len(words) != len(begin) {
+		t.Fatalf("%d words, want %d", len(words), len(begin))
 	}
-	for i := 1; i < len(words); i++ {
-		if words[i].Start < words[i-1].Start {
-			t.Errorf("word %d starts before word %d", i, i-1)
+	var off []float64
+	for i, w := range words {
+		off = append(off, math.Abs(w.Start-begin[i]))
+		if off[i] > 0.25 || i > 0 && w.Start < words[i-1].Start {
+			t.Errorf("word %d, %q, begins at %.2f s, want %.2f", i, w.Text, w.Start, begin[i])
 		}
+	}
+	slices.Sort(off)
+	if median := off[len(off)/2]; median > 0.08 {
+		t.Errorf("words are off by %.3f s, want 0.08", median)
 	}
 }
 
