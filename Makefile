@@ -25,7 +25,7 @@ CGO := source .build/engine/env
 
 PKG ?= ./...
 
-.PHONY: help run build console cuda portable portable-check test programme fuzz fault soak faults monitoring loadtest acceptance wordtimes diarization console-test bench bench-quick bench-spread bench-history bench-api lint deploy-check release audit sbom tools engine peer peers models samples clean clobber
+.PHONY: help run first-run build console cuda portable portable-check test programme fuzz fault soak faults monitoring loadtest acceptance wordtimes diarization console-test bench bench-quick bench-spread bench-history bench-api lint deploy-check release audit sbom tools engine peer peers models samples clean clobber
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ console-test: build models samples ## try the web page in a Chromium, from sign-
 	@CONSOLE_STENO=$(CURDIR)/bin/steno CONSOLE_MODELS=$(CURDIR)/.build/models CONSOLE_SPEECH=$(CURDIR)/.build/samples \
 		CONSOLE_CHROMIUM=$$(scripts/browser.sh) $(if $(PICTURES),CONSOLE_PICTURES=$(abspath $(PICTURES))) \
 		scripts/console.sh playwright test $(TESTS)
+
+first-run: ## time what a newcomer does: a clone, make run, and a browser until the first transcript is on the page
+	@scripts/firstrun.sh
 
 portable: tools console ## build bin/steno-portable, one binary for every x86-64 (five CPU-minutes; make build is for this CPU)
 	@scripts/engine.sh portable

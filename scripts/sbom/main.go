@@ -1,17 +1,22 @@
 // Command sbom adds to a bill of materials in CycloneDX's JSON what Go's modules do not tell of steno: the library that is linked
-// in, the weights that `make models` gets, and ffmpeg. `make sbom` runs it in the repository's folder on the file that it names.
+// in, the packages that the web page is built from, the weights that `make models` gets, and ffmpeg. `make sbom` runs it in the repository's folder on the file that it names.
 package main
 
 import (
 	"cmp"
 	"context"
+	"crypto/sha512"
+	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"steno/audio"
@@ -41,6 +46,10 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	page, err := page(".")
+	if err != nil {
+		return err
+	}
 	weights, err := weights(".")
 	if err != nil {
 		return err
@@ -49,7 +58,7 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if data, err = add(data, append([]component{library, runtime, tool}, weights...)); err != nil {
+	if data, err = add(data, slices.Concat([]component{library, runtime, tool}, page, weights)); err != nil {
 		return err
 	}
 	return os.WriteFile(args[0], data, 0o600)
@@ -161,6 +170,53 @@ func onnxRuntime(root string) (component, error) {
 		Ref: purl, Type: "library", Name: "onnxruntime", Version: version, Scope: "optional", Licenses: mit(), PURL: purl,
 		Properties: []property{{"steno:external", "libonnxruntime.so of the wheel, loaded at run time"}},
 	}, nil
+}
+
+// page are the packages of npm that the web page is built from, as its lock file pins them: those that are no tools for the work on it.
+// The bundler leaves out what of them is not called.
+func page(root string) ([]component, error) {
+	const file = "console/package-lock.json"
+	data, err := os.ReadFile(filepath.Join(root, file))
+	if err != nil {
+		return nil, err
+	}
+	var lock struct {
+		Packages map[string]struct {
+			Version, Integrity, License string
+			Dev                         bool
+		} `json:"packages"`
+	}
+	if err := json.Unmarshal(data, &lock); err != nil {
+		return nil, fmt.Errorf("read %s: %w", file, err)
+	}
+	var all []component
+	for _, path := range slices.Sorted(maps.Keys(lock.Packages)) {
+		p := lock.Packages[path]
+		at := strings.LastIndex(path, "node_modules/")
+		if p.Dev || at < 0 { // the one without a path is the page itself
+			continue
+		}
+		digest, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(p.Integrity, "sha512-"))
+		if err != nil || len(digest) != sha512.Size {
+			return nil, fmt.Errorf("%s gives no SHA-512 for %s", file, path)
+		}
+		name := path[at+len("node_modules/"):]
+		purl := "pkg:npm/" + strings.Replace(name, "@", "%40", 1) + "@" + p.Version
+		c := component{
+			Ref: purl, Type: "library", Name: name, Version: p.Version, Scope: "required", PURL: purl,
+			Hashes: []hash{{"SHA-512", hex.EncodeToString(digest)}},
+		}
+		if p.License != "" {
+			c.Licenses = licensed(p.License)
+		}
+		if !slices.ContainsFunc(all, func(other component) bool { return other.Ref == c.Ref }) { // two may want the same for themselves
+			all = append(all, c)
+		}
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("%s has no packages: has it changed?", file)
+	}
+	return all, nil
 }
 
 // weights are the files that scripts/models.sh wants, and the models that find speech and voices.

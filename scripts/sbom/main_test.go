@@ -19,6 +19,8 @@ const modules = `{
   "dependencies": [{"ref": "pkg:golang/steno@v1?type=module#cmd/steno", "dependsOn": ["pkg:golang/std@1"]}, {"ref": "pkg:golang/std@1"}]
 }`
 
+var hexadecimal = regexp.MustCompile(`^[0-9a-f]+$`)
+
 // TestRun adds to a list all that is pinned in this repository, and holds it against the rules of CycloneDX 1.6 for what it has.
 func TestRun(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "sbom.json")
@@ -58,7 +60,7 @@ func TestRun(t *testing.T) {
 		}
 		refs[c.Ref] = true
 		for _, h := range c.Hashes {
-			if h.Alg != "SHA-256" || !regexp.MustCompile(`^[0-9a-f]{64}$`).MatchString(h.Content) {
+			if digits := map[string]int{"SHA-256": 64, "SHA-512": 128}[h.Alg]; len(h.Content) != digits || !hexadecimal.MatchString(h.Content) {
 				t.Errorf("%s: hash %+v", c.Name, h)
 			}
 		}
@@ -71,6 +73,9 @@ func TestRun(t *testing.T) {
 		"ggml-base-q8_0.bin":     {``, ``},
 		"ggml-tiny.en-q8_0.bin":  {``, ``},
 		"ggml-silero-v6.2.0.bin": {``, ``},
+		"svelte":                 {`5\.\S+`, `pkg:npm/svelte@5\.\S+`},
+		"@types/estree":          {`\S+`, `pkg:npm/%40types/estree@\S+`},
+		"@playwright/test":       {`not listed`, ``},
 		"std":                    {``, ``},
 		"ggml-large-v3.bin":      {`not listed`, ``},
 	} {
@@ -86,7 +91,7 @@ func TestRun(t *testing.T) {
 		if !whole(want.version, c.Version) || !whole(want.purl, c.PURL) || name != "std" && c.Scope != "required" {
 			t.Errorf("%+v", c)
 		}
-		if hashed := len(c.Hashes) == 1; hashed != (c.Type == "machine-learning-model" || name == "whisper.cpp") {
+		if hashed := len(c.Hashes) == 1; hashed != (c.Type == "machine-learning-model" || name == "whisper.cpp" || strings.HasPrefix(c.PURL, "pkg:npm/")) {
 			t.Errorf("%s is hashed: %v", name, hashed)
 		}
 	}
@@ -137,6 +142,20 @@ func TestRefusals(t *testing.T) {
 	}
 	if err := os.WriteFile(filepath.Join(dir, "scripts", "models.sh"), []byte("pull base\n"), 0o600); err != nil {
 		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "console"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for lock, want := range map[string]string{
+		`{"packages": {"": {}, "node_modules/a": {"dev": true}}}`:                        "has it changed?",
+		`{"packages": {"node_modules/a": {"version": "1", "integrity": "sha512-AAAA"}}}`: "no SHA-512 for node_modules/a",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, "console", "package-lock.json"), []byte(lock), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := page(dir); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", lock, err, want)
+		}
 	}
 	if _, err := weights(dir); err == nil || !strings.Contains(err.Error(), "has it changed?") {
 		t.Errorf("a script that wants nothing: %v", err)
