@@ -66,8 +66,8 @@ type Token struct {
 	Time    float64 // Timestamp: seconds from the window's start
 	Prob    float64
 	Logprob float64
-	// Attention of a Text is how much it rests on each 20 ms from the window's start, in standard deviations over the window's tokens;
-	// empty where that is not known.
+	// Attention of a Text is how much it rests on each 20 ms from the window's start, in standard deviations over the window's
+	// tokens; empty where that is not known.
 	Attention []float32
 }
 

@@ -56,7 +56,8 @@ func parse(tokens []Token, length float64) []piece {
 }
 
 // words joins the tokens of a piece to words: a token that starts with a space starts a word. Scripts without spaces give
-// one word per whole character run that the tokens allow. Of each word it gives the attention, too: the most that any of its tokens has.
+// one word per whole character run that the tokens allow. Of each word it gives the attention, too: the most that any of its
+// tokens has.
 func words(p piece) (ws []transcript.Word, heard [][]float32) {
 	var probs []float64
 	var text string

@@ -8,16 +8,16 @@ import (
 	"steno/transcript"
 )
 
-// The attention of the decoder follows what is said, to a few hundredths of a second, but rests on the pause before a word, too, and
-// now and then on something else. So each word is given the stretch that fits three things best: how much of the word's attention lies
-// there, how long a word of its length takes at the pace of its segment, and where somebody speaks. What the attention has in pauses
-// does not count.
+// The attention of the decoder follows what is said, to a few hundredths of a second, but rests on the pause before a word, too,
+// and now and then on something else. So each word is given the stretch that fits three things best: how much of the word's
+// attention lies there, how long a word of its length takes at the pace of its segment, and where somebody speaks. What the
+// attention has in pauses does not count.
 
 const (
 	// stepSeconds is the grid of word times, that of the attention.
 	stepSeconds = 0.02
-	// attentionWeight weighs what lies in a word's stretch of its attention, in standard deviations times steps. Between 0.02 and 0.3 the
-	// errors hardly differ. attentionMost keeps a broken model's in bounds.
+	// attentionWeight weighs what lies in a word's stretch of its attention, in standard deviations times steps. Between 0.02 and
+	// 0.3 the errors hardly differ. attentionMost keeps a broken model's in bounds.
 	attentionWeight, attentionMost = 0.05, 100
 	// paceWeight weighs the squared logarithm of how much longer or shorter than expected a word is, against the attention. pacePad
 	// in steps is added to both, for short words vary more.
@@ -32,9 +32,9 @@ const (
 	wordPad, figureLetters = 2, 4
 )
 
-// placeWords gives the words of a piece their starts and ends, in seconds from the window's start. heard[i] is how much the i-th word
-// rests on each step of the window, in standard deviations over all tokens; it may end early, as where nothing is known. spoken[k] is
-// in how many steps from the piece's start to step k somebody speaks.
+// placeWords gives the words of a piece their starts and ends, in seconds from the window's start. heard[i] is how much the i-th
+// word rests on each step of the window, in standard deviations over all tokens; it may end early, as where nothing is known.
+// spoken[k] is in how many steps from the piece's start to step k somebody speaks.
 func placeWords(ws []transcript.Word, heard [][]float32, p piece, spoken []int) {
 	n, last := len(ws), len(spoken)-1
 	if n == 0 {

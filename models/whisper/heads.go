@@ -33,8 +33,8 @@ func size(model string) string {
 	return model
 }
 
-// attentionLag is by how many steps of 20 ms a model's alignment heads are late, by the name of its size; less than 0 where they are
-// early. Measured with make wordtimes, as the median of what words are off by without it.
+// attentionLag is by how many steps of 20 ms a model's alignment heads are late, by the name of its size; less than 0 where they
+// are early. Measured with make wordtimes, as the median of what words are off by without it.
 func attentionLag(model string) int {
 	return map[string]int{"base": -1, "tiny.en": 5}[size(model)]
 }

@@ -1,5 +1,6 @@
 // Command sbom adds to a bill of materials in CycloneDX's JSON what Go's modules do not tell of steno: the library that is linked
-// in, the packages that the web page is built from, the weights that `make models` gets, and ffmpeg. `make sbom` runs it in the repository's folder on the file that it names.
+// in, the packages that the web page is built from, the weights that `make models` gets, and ffmpeg. `make sbom` runs it in the
+// repository's folder on the file that it names.
 package main
 
 import (
@@ -172,8 +173,8 @@ func onnxRuntime(root string) (component, error) {
 	}, nil
 }
 
-// page are the packages of npm that the web page is built from, as its lock file pins them: those that are no tools for the work on it.
-// The bundler leaves out what of them is not called.
+// page are the packages of npm that the web page is built from, as its lock file pins them: those that are no tools for the work
+// on it. The bundler leaves out what of them is not called.
 func page(root string) ([]component, error) {
 	const file = "console/package-lock.json"
 	data, err := os.ReadFile(filepath.Join(root, file))
@@ -209,7 +210,8 @@ func page(root string) ([]component, error) {
 		if p.License != "" {
 			c.Licenses = licensed(p.License)
 		}
-		if !slices.ContainsFunc(all, func(other component) bool { return other.Ref == c.Ref }) { // two may want the same for themselves
+		same := func(other component) bool { return other.Ref == c.Ref }
+		if !slices.ContainsFunc(all, same) { // two may want the same for themselves
 			all = append(all, c)
 		}
 	}
