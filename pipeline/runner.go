@@ -128,6 +128,8 @@ type run struct {
 	reused  int
 	away    int // decoded by other machines
 	warns   []string
+	// incomplete says that something that was asked for is left out; warns tells why.
+	incomplete bool
 }
 
 // Run turns one recording into a transcript. An error is a *job.Error, or the context's when it ended. Everything that Run
@@ -277,7 +279,7 @@ func (j *run) merge(ctx context.Context, lang language, voices *diarization) (tr
 		Language: lang.code, LanguageProb: lang.prob, Duration: audio.Seconds(tl.Total),
 		Model: j.held.Info().Model, Device: j.held.Info().Device, Task: string(j.params.Task),
 		ColdStart: j.cold, Chunks: j.chunks, ChunksReused: j.reused, ChunksElsewhere: j.away, Plan: j.plan.Choices, Warnings: j.warns,
-		Segments: segs,
+		Incomplete: j.incomplete, Segments: segs,
 	}
 	err = j.stage(ctx, job.StageMerge, func(context.Context) error {
 		t.Text = transcript.Text(t.Segments)

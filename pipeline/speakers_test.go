@@ -82,7 +82,7 @@ func TestSpeakersByChannel(t *testing.T) {
 	if turns < 39 || turns > 41 || !reflect.DeepEqual(live, tr.Segments) || tr.Chunks < 6 || last.Done != last.Total || tr.Duration != 80 {
 		t.Errorf("%d turns, %d segments, %d live, %d chunks, %+v, %g s", turns, len(tr.Segments), len(live), tr.Chunks, last, tr.Duration)
 	}
-	if !chose(tr, "speakers", "by channel") || len(tr.Warnings) > 0 {
+	if !chose(tr, "speakers", "by channel") || len(tr.Warnings) > 0 || tr.Incomplete {
 		t.Errorf("plan %+v, warnings %q", tr.Plan, tr.Warnings)
 	}
 	in.OnSegments, in.OnProgress = nil, nil
@@ -100,8 +100,8 @@ func TestNoSpeakersInOneChannel(t *testing.T) {
 	if err != nil || len(tr.Segments) == 0 || tr.Segments[0].Speaker != "" {
 		t.Fatalf("%d segments, %v", len(tr.Segments), err)
 	}
-	if !chose(tr, "speakers", "none") || len(tr.Warnings) != 1 || !strings.Contains(tr.Warnings[0], "speakers") {
-		t.Errorf("plan %+v, warnings %q", tr.Plan, tr.Warnings)
+	if !chose(tr, "speakers", "none") || len(tr.Warnings) != 1 || !strings.Contains(tr.Warnings[0], "speakers") || !tr.Incomplete {
+		t.Errorf("plan %+v, warnings %q, incomplete %t", tr.Plan, tr.Warnings, tr.Incomplete)
 	}
 }
 
@@ -168,7 +168,7 @@ func TestSpeakersByVoice(t *testing.T) {
 		if want := []string{"Speaker 1 0-8 8 words", "Speaker 2 8-20 12 words"}; !reflect.DeepEqual(got, want) {
 			t.Errorf("segments %q, want %q", got, want)
 		}
-		if !chose(tr, "speakers", "by voice") || len(tr.Warnings) > 0 || tr.Timings.Diarize <= 0 || tr.ChunksReused != reused || h.asked.Load() != 1 {
+		if !chose(tr, "speakers", "by voice") || len(tr.Warnings) > 0 || tr.Incomplete || tr.Timings.Diarize <= 0 || tr.ChunksReused != reused || h.asked.Load() != 1 {
 			t.Errorf("run %d: plan %+v, warnings %q, %+v, %d chunks reused, asked %d times", i, tr.Plan, tr.Warnings, tr.Timings, tr.ChunksReused, h.asked.Load())
 		}
 	}
@@ -188,8 +188,9 @@ func TestVoicesThatFail(t *testing.T) {
 	if err != nil || len(tr.Segments) != 1 || tr.Segments[0].Speaker != "" || tr.Segments[0].Words != nil {
 		t.Fatalf("%+v, %v", tr.Segments, err)
 	}
-	if !chose(tr, "speakers", "none") || len(tr.Warnings) != 1 || !strings.Contains(tr.Warnings[0], "the library is not here") {
-		t.Errorf("plan %+v, warnings %q", tr.Plan, tr.Warnings)
+	if !chose(tr, "speakers", "none") || len(tr.Warnings) != 1 || !strings.Contains(tr.Warnings[0], "the library is not here") ||
+		!tr.Incomplete {
+		t.Errorf("plan %+v, warnings %q, incomplete %t", tr.Plan, tr.Warnings, tr.Incomplete)
 	}
 }
 

@@ -107,10 +107,10 @@ func (j *run) nameSpeakers(ctx context.Context, segs []transcript.Segment, d *di
 		choice.Value, choice.Reason = "by channel", "each of the two channels has a voice of its own"
 	case err != nil:
 		choice.Reason = "voices could not be told apart"
-		j.warns = append(j.warns, fmt.Sprintf("speakers are not told apart: %v", err))
+		j.leaveOut(fmt.Sprintf("speakers are not told apart: %v", err))
 	case d == nil && j.cfg.Voices == nil:
 		choice.Reason = "no two channels with a voice each"
-		j.warns = append(j.warns, "speakers are not told apart: the recording has not one channel for each of two speakers, and "+
+		j.leaveOut("speakers are not told apart: the recording has not one channel for each of two speakers, and " +
 			"this steno does not tell voices apart")
 	case len(turns) == 0:
 		choice.Reason = "nobody speaks"
@@ -123,6 +123,11 @@ func (j *run) nameSpeakers(ctx context.Context, segs []transcript.Segment, d *di
 	}
 	j.plan.Choices = append(j.plan.Choices, choice)
 	return segs, nil
+}
+
+// leaveOut says why something that was asked for is not in the result.
+func (j *run) leaveOut(why string) {
+	j.warns, j.incomplete = append(j.warns, why), true
 }
 
 func voicesOf(turns []transcript.Turn) int {

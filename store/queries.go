@@ -121,7 +121,9 @@ var (
 	getVersion = statement{"task.version", `SELECT status, attempt, version FROM tasks WHERE id = $1`}
 	addResult  = statement{"result.add", `
 		INSERT INTO results (task_id, body, sha256, bytes, created_at) VALUES ($1, $2, $3, $4, $5)`}
-	getResult   = statement{"result.get", `SELECT body, sha256, bytes FROM results WHERE task_id = $1`}
+	getResult = statement{"result.get", `SELECT body, sha256, bytes FROM results WHERE task_id = $1`}
+	// withhold keeps a result from being taken over by other tasks: no parameters have this hash.
+	withhold    = statement{"task.withhold", `UPDATE tasks SET params_hash = '' WHERE id = $1`}
 	addRevision = statement{"revision.add", `
 		INSERT INTO revisions (task_id, number, body, sha256, bytes, created_at) VALUES ($1, $2, $3, $4, $5, $6)`}
 	newestRevision = statement{"revision.newest", `SELECT COALESCE(MAX(number), 0) FROM revisions WHERE task_id = $1`}

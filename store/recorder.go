@@ -111,6 +111,11 @@ func (s *Store) apply(ctx context.Context, c session, u Update, body result) (Ef
 		if _, err := c.exec(ctx, addResult, u.Task, body.data, body.sha256, body.bytes, micros(now)); err != nil {
 			return "", err
 		}
+		if u.Result.Incomplete {
+			if _, err := c.exec(ctx, withhold, u.Task); err != nil {
+				return "", err
+			}
+		}
 	}
 	return Applied, s.announce(ctx, c, Task{ID: u.Task, Status: u.State, Webhook: webhook})
 }

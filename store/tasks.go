@@ -52,7 +52,7 @@ type NewTask struct {
 	// request that came with the key.
 	IdempotencyKey string
 	RequestHash    string
-	// Reuse takes over a finished transcript of the same content (SHA-256), model and parameters, if there is one on this
+	// Reuse takes over a finished transcript of the same content (SHA-256), model and parameters, if there is a complete one on this
 	// database; the task is then done at once and nothing is published. Whose task it was does not matter and is not told: the
 	// transcript alone is copied, never ownership, file names or times, and the copy stays when the other task is deleted.
 	Reuse bool

@@ -174,6 +174,24 @@ func testReuse(t *testing.T, e engine) {
 	if task, _, err := f.CreateTask(ctx, hers); err != nil || task.Reused {
 		t.Errorf("nothing is left to reuse: %+v, %v", task, err)
 	}
+	// Nor is one taken over that lacks what was asked for: another try may have it.
+	n.Webhook = ""
+	lacking, _, err := f.CreateTask(ctx, n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := say("nobody knows who")
+	said.Incomplete = true
+	u := Update{Task: lacking.ID, State: job.Done, Attempt: 1, Version: 9, Result: said}
+	if effect, err := f.Apply(ctx, u); effect != Applied || err != nil {
+		t.Fatal(effect, err)
+	}
+	if task, _, err := f.CreateTask(ctx, hers); err != nil || task.Reused {
+		t.Errorf("an incomplete transcript was taken over: %+v, %v", task, err)
+	}
+	if r := must(f.Result(ctx, f.user.ID, lacking.ID))(t); r.Transcript.Text != said.Text || !r.Transcript.Incomplete {
+		t.Errorf("the incomplete transcript is %+v", r.Transcript)
+	}
 	webhooks := must(f.Claim(ctx, LaneWebhook, 10, time.Minute))(t)
 	if len(webhooks) != 0 {
 		t.Errorf("webhooks of deleted tasks: %+v", webhooks)

@@ -71,6 +71,9 @@ type Transcript struct {
 	ChunksElsewhere int      `json:"chunks_elsewhere,omitempty"`
 	Plan            []Choice `json:"plan"`
 	Warnings        []string `json:"warnings,omitempty"`
+	// Incomplete says that something that was asked for is not there, such as who speaks when, and a later try may have it. Warnings
+	// tell what and why.
+	Incomplete bool `json:"incomplete,omitempty"`
 	// Waveform is for players to draw.
 	Waveform *Waveform `json:"waveform,omitempty"`
 }
